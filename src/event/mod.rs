@@ -1,0 +1,1 @@
+//! What an event is: names, kinds, ids, regions, conditions, receipts and hashes, without disk, clock or thread.

@@ -1,0 +1,1 @@
+//! Which events: searchable footers of sealed segments and the index of the newest events.

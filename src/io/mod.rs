@@ -1,0 +1,1 @@
+//! What the store asks of the world: a disk and a clock.

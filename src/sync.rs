@@ -1,0 +1,1 @@
+//! The synchronisation primitives in use, named in one place.
