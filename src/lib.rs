@@ -6,6 +6,6 @@ extern crate alloc;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod format;
+pub(crate) mod index;
 pub(crate) mod io;
 pub(crate) mod sync;
-pub(crate) mod index;

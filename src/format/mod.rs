@@ -1,1 +1,14 @@
 //! How the store looks as bytes: one structure per file, encode and decode together, no I/O.
+//!
+//! `docs/format.md` states the bytes; every file names its section. Decoders take any bytes: they
+//! never panic and never allocate by a size that they read.
+
+pub(crate) mod codec;
+pub(crate) mod crc;
+pub(crate) mod frame;
+pub(crate) mod group;
+pub(crate) mod record;
+pub(crate) mod stub;
+
+/// The one version of every structure that this build reads and writes.
+pub(crate) const FORMAT_VERSION: u32 = 1;

@@ -1,0 +1,197 @@
+//! The bounded reader and the small writers that every structure's bytes go through.
+//!
+//! Integers are little-endian; a varint is unsigned LEB128 in its shortest form only.
+
+use core::fmt;
+
+/// Why bytes could not be understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DecodeError {
+    /// The bytes are not what was written.
+    Corrupt(&'static str),
+    /// The bytes are sound, but of a newer format than this build knows.
+    Unsupported(&'static str),
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Corrupt(what) | Self::Unsupported(what) => f.write_str(what),
+        }
+    }
+}
+
+const ENDS_EARLY: DecodeError = DecodeError::Corrupt("the bytes end too early");
+const BAD_VARINT: DecodeError = DecodeError::Corrupt("a varint is malformed");
+/// A varint holds 64 bits, 7 in each byte.
+pub(crate) const MAX_VARINT_BYTES: usize = 10;
+
+/// Reads structures from the front of a byte slice and never past its end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// Starts at the first byte.
+    #[inline]
+    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    /// How many bytes have been read.
+    #[inline]
+    pub(crate) const fn at(&self) -> usize {
+        self.at
+    }
+
+    /// The bytes not read yet.
+    #[inline]
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+
+    /// The next `count` bytes.
+    #[inline]
+    pub(crate) fn bytes(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
+        let (taken, _) = self.rest().split_at_checked(count).ok_or(ENDS_EARLY)?;
+        self.at += count;
+        Ok(taken)
+    }
+
+    /// The next `N` bytes.
+    #[inline]
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let taken = self.rest().first_chunk::<N>().ok_or(ENDS_EARLY)?;
+        self.at += N;
+        Ok(*taken)
+    }
+
+    /// The next byte.
+    #[inline]
+    pub(crate) fn u8(&mut self) -> Result<u8, DecodeError> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    /// The next two bytes.
+    #[inline]
+    pub(crate) fn u16(&mut self) -> Result<u16, DecodeError> {
+        Ok(u16::from_le_bytes(self.array()?))
+    }
+
+    /// The next four bytes.
+    #[inline]
+    pub(crate) fn u32(&mut self) -> Result<u32, DecodeError> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    /// The next eight bytes.
+    #[inline]
+    pub(crate) fn u64(&mut self) -> Result<u64, DecodeError> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    /// The next varint.
+    #[inline]
+    pub(crate) fn varint(&mut self) -> Result<u64, DecodeError> {
+        match self.bytes.get(self.at) {
+            Some(&byte) if byte < 0x80 => {
+                self.at += 1;
+                Ok(u64::from(byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, DecodeError> {
+        let mut value = 0u64;
+        for (index, &byte) in self.rest().iter().take(MAX_VARINT_BYTES).enumerate() {
+            if index + 1 == MAX_VARINT_BYTES && byte > 1 {
+                return Err(BAD_VARINT);
+            }
+            value |= u64::from(byte & 0x7f) << (7 * index);
+            if byte < 0x80 {
+                // A last byte of zero adds nothing: a shorter form exists.
+                if byte == 0 && index > 0 {
+                    return Err(BAD_VARINT);
+                }
+                self.at += index + 1;
+                return Ok(value);
+            }
+        }
+        Err(if self.rest().len() < MAX_VARINT_BYTES {
+            ENDS_EARLY
+        } else {
+            BAD_VARINT
+        })
+    }
+
+    /// The next varint, which must fit 32 bits.
+    #[inline]
+    pub(crate) fn varint32(&mut self) -> Result<u32, DecodeError> {
+        u32::try_from(self.varint()?).map_err(|_| BAD_VARINT)
+    }
+
+    /// A varint length and as many bytes.
+    #[inline]
+    pub(crate) fn block(&mut self) -> Result<&'a [u8], DecodeError> {
+        let count = usize::try_from(self.varint()?).map_err(|_| ENDS_EARLY)?;
+        self.bytes(count)
+    }
+
+    /// Reads reserved bytes, which must be zero.
+    #[inline]
+    pub(crate) fn reserved<const N: usize>(&mut self) -> Result<(), DecodeError> {
+        if self.array::<N>()? == [0; N] {
+            Ok(())
+        } else {
+            Err(DecodeError::Corrupt("reserved bytes are not zero"))
+        }
+    }
+
+    /// Refuses bytes that are left over.
+    #[inline]
+    pub(crate) fn finish(&self) -> Result<(), DecodeError> {
+        if self.at == self.bytes.len() {
+            Ok(())
+        } else {
+            Err(DecodeError::Corrupt("bytes are left over"))
+        }
+    }
+}
+
+/// Appends two bytes.
+#[inline]
+pub(crate) fn put_u16(out: &mut Vec<u8>, value: u16) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+/// Appends four bytes.
+#[inline]
+pub(crate) fn put_u32(out: &mut Vec<u8>, value: u32) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+/// Appends eight bytes.
+#[inline]
+pub(crate) fn put_u64(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+/// Appends a varint in its shortest form.
+#[inline]
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value.to_le_bytes()[0] | 0x80);
+        value >>= 7;
+    }
+    out.push(value.to_le_bytes()[0]);
+}
+
+/// Appends a varint length and the bytes.
+#[inline]
+pub(crate) fn put_block(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}

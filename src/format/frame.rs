@@ -1,0 +1,124 @@
+//! A frame's header: lengths, kind and the two checksums (`docs/format.md`, section 5).
+//!
+//! The head checksum covers the frame's place (offset and position), its lengths and its head; the
+//! payload has a checksum of its own, so that a head is read without touching the payload.
+
+use super::codec::{DecodeError, Reader};
+use super::crc::Seed;
+
+/// Bytes of a frame header.
+pub(crate) const FRAME_HEADER_BYTES: usize = 16;
+/// The kind of an event's frame.
+pub(crate) const KIND_EVENT: u8 = 1;
+/// The kind of a stub's frame.
+pub(crate) const KIND_STUB: u8 = 2;
+
+/// What stands before a frame's head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FrameHeader {
+    /// Checksum of place, lengths and head.
+    pub(crate) head_crc: u32,
+    /// Checksum of the payload.
+    pub(crate) payload_crc: u32,
+    /// Bytes of the payload.
+    pub(crate) payload_len: u32,
+    /// Bytes of the head.
+    pub(crate) head_len: u16,
+    /// Event or stub.
+    pub(crate) kind: u8,
+    /// Must-understand flags; none is known.
+    pub(crate) flags: u8,
+}
+
+impl FrameHeader {
+    /// Reads a header from the front of `frame` and checks nothing but that it is all there.
+    #[inline]
+    pub(crate) fn decode(frame: &[u8]) -> Result<Self, DecodeError> {
+        let bytes = Reader::new(frame).array::<FRAME_HEADER_BYTES>()?;
+        let mut reader = Reader::new(&bytes);
+        Ok(Self {
+            head_crc: reader.u32()?,
+            payload_crc: reader.u32()?,
+            payload_len: reader.u32()?,
+            head_len: reader.u16()?,
+            kind: reader.u8()?,
+            flags: reader.u8()?,
+        })
+    }
+
+    /// Bytes of the whole frame.
+    #[inline]
+    pub(crate) fn frame_bytes(&self) -> u64 {
+        FRAME_HEADER_BYTES as u64 + u64::from(self.head_len) + u64::from(self.payload_len)
+    }
+
+    /// Where the payload begins, counted from the frame header.
+    #[inline]
+    pub(crate) fn payload_at(&self) -> usize {
+        FRAME_HEADER_BYTES + usize::from(self.head_len)
+    }
+
+    /// Returns the head if `frame` is whole and its head checksum proves this place.
+    #[inline]
+    pub(crate) fn head<'a>(
+        &self,
+        frame: &'a [u8],
+        seed: &Seed,
+        offset: u64,
+        position: u64,
+    ) -> Result<&'a [u8], DecodeError> {
+        if self.frame_bytes() > frame.len() as u64 {
+            return Err(DecodeError::Corrupt("the frame is longer than its place"));
+        }
+        let covered = frame.get(4..self.payload_at()).unwrap_or_default();
+        if self.head_crc != head_crc(seed, offset, position, covered) {
+            return Err(DecodeError::Corrupt("frame head checksum"));
+        }
+        if self.flags != 0 {
+            return Err(DecodeError::Unsupported(
+                "must-understand flags of a newer format",
+            ));
+        }
+        Ok(covered.get(FRAME_HEADER_BYTES - 4..).unwrap_or_default())
+    }
+}
+
+/// Writes a frame: the header, the head that `write_head` appends, and the payload.
+///
+/// Returns the head checksum, which the group's commit record covers.
+#[inline]
+pub(crate) fn encode_frame(
+    out: &mut Vec<u8>,
+    seed: &Seed,
+    (offset, position): (u64, u64),
+    kind: u8,
+    payload: &[u8],
+    write_head: impl FnOnce(&mut Vec<u8>),
+) -> u32 {
+    let start = out.len();
+    out.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
+    write_head(out);
+    let head_len = out.len() - start - FRAME_HEADER_BYTES;
+    let head_len = u16::try_from(head_len).expect("the bounds on names keep a head under 64 KiB");
+    let payload_len = u32::try_from(payload.len()).expect("a payload is far below 4 GiB");
+    let header = &mut out[start..start + FRAME_HEADER_BYTES];
+    header[4..8].copy_from_slice(&seed.crc(&[payload]).to_le_bytes());
+    header[8..12].copy_from_slice(&payload_len.to_le_bytes());
+    header[12..14].copy_from_slice(&head_len.to_le_bytes());
+    header[14] = kind;
+    let checksum = head_crc(seed, offset, position, &out[start + 4..]);
+    out[start..start + 4].copy_from_slice(&checksum.to_le_bytes());
+    out.extend_from_slice(payload);
+    checksum
+}
+
+#[inline]
+fn head_crc(seed: &Seed, offset: u64, position: u64, covered: &[u8]) -> u32 {
+    let mut place = [0; 16];
+    place[..8].copy_from_slice(&offset.to_le_bytes());
+    place[8..].copy_from_slice(&position.to_le_bytes());
+    let mut hasher = seed.start();
+    hasher.update(&place);
+    hasher.update(covered);
+    hasher.finalize()
+}

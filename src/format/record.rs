@@ -1,0 +1,692 @@
+//! An event's frame: written from borrowed parts, read into a small layout (`docs/format.md`, 5).
+//!
+//! Writing allocates nothing but what the reused buffer lacks. Reading checks the head once; the
+//! layout then finds every part again in the same frame, and the payload is checked when asked for.
+
+use core::str;
+
+use super::codec::{DecodeError, Reader, put_block, put_u16, put_u64, put_varint};
+use super::crc::Seed;
+use super::frame::{FRAME_HEADER_BYTES, FrameHeader, KIND_EVENT, KIND_STUB, encode_frame};
+use super::stub::StubFields;
+
+const PART_KEY: u16 = 1;
+const PART_BATCH: u16 = 1 << 1;
+const PART_CORRELATION: u16 = 1 << 2;
+const PART_OCCURRED: u16 = 1 << 3;
+const PART_PARENTS: u16 = 1 << 4;
+const PART_TAGS: u16 = 1 << 5;
+const PART_METADATA: u16 = 1 << 6;
+const PART_FORM: u16 = 1 << 7;
+const PART_EXTENSION: u16 = 1 << 8;
+const KNOWN_PARTS: u16 = (1 << 7) - 1;
+/// The parts that a stub keeps.
+const STUB_PARTS: u16 = PART_KEY | PART_BATCH;
+
+const MAX_PARENTS: u8 = 64;
+const MAX_LABELS: u8 = 32;
+
+/// The digests that make a retry recognisable; in the first event of a submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeyDigests {
+    /// Digest of the idempotency key.
+    pub(crate) key: [u8; 16],
+    /// Digest of the submission's content.
+    pub(crate) content: [u8; 16],
+}
+
+/// The event's place in its batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BatchPlace {
+    /// Index in the batch, from 0.
+    pub(crate) index: u32,
+    /// How many events the batch has, 1 or more.
+    pub(crate) len: u32,
+}
+
+impl BatchPlace {
+    /// An event that came alone.
+    pub(crate) const ALONE: Self = Self { index: 0, len: 1 };
+}
+
+/// The event's place in its entity's stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StreamPlace {
+    /// Revision, from 1.
+    pub(crate) revision: u64,
+    /// Position of the entity's previous event, 0 if there is none.
+    pub(crate) previous_position: u64,
+}
+
+/// What an event's head is written from; `parents`, `tags` and `metadata` are iterated once.
+#[derive(Debug, Clone)]
+pub(crate) struct EventFields<'a, P, T, M> {
+    /// Event id.
+    pub(crate) id: [u8; 16],
+    /// Recorded time in nanoseconds.
+    pub(crate) recorded_at: u64,
+    /// Event hash.
+    pub(crate) hash: [u8; 32],
+    /// Shape of the payload.
+    pub(crate) schema_version: u16,
+    /// Revision and previous position.
+    pub(crate) stream: StreamPlace,
+    /// Entity.
+    pub(crate) entity: &'a str,
+    /// Scope.
+    pub(crate) scope: &'a str,
+    /// Kind.
+    pub(crate) kind: &'a str,
+    /// Index in and length of the batch.
+    pub(crate) batch: BatchPlace,
+    /// Key and content digests.
+    pub(crate) key: Option<KeyDigests>,
+    /// Correlation; not written when it equals the id.
+    pub(crate) correlation: [u8; 16],
+    /// Occurred time in nanoseconds.
+    pub(crate) occurred_at: Option<u64>,
+    /// Ids of the parents, at most 64.
+    pub(crate) parents: P,
+    /// Tags in byte order, at most 32.
+    pub(crate) tags: T,
+    /// Key and value in byte order of the keys, at most 32.
+    pub(crate) metadata: M,
+}
+
+/// Appends the frame of an event that stands at `offset` of its segment and at `position`.
+///
+/// Returns the head checksum, which the group's commit record covers.
+#[inline]
+pub(crate) fn encode_event<'a, P, T, M>(
+    out: &mut Vec<u8>,
+    seed: &Seed,
+    offset: u64,
+    position: u64,
+    fields: EventFields<'a, P, T, M>,
+    payload: &[u8],
+) -> u32
+where
+    P: ExactSizeIterator<Item = [u8; 16]>,
+    T: ExactSizeIterator<Item = &'a str>,
+    M: ExactSizeIterator<Item = (&'a str, &'a str)>,
+{
+    encode_frame(out, seed, (offset, position), KIND_EVENT, payload, |out| {
+        put_head(out, position, fields);
+    })
+}
+
+fn put_head<'a, P, T, M>(out: &mut Vec<u8>, position: u64, fields: EventFields<'a, P, T, M>)
+where
+    P: ExactSizeIterator<Item = [u8; 16]>,
+    T: ExactSizeIterator<Item = &'a str>,
+    M: ExactSizeIterator<Item = (&'a str, &'a str)>,
+{
+    let correlation = (fields.correlation != fields.id).then_some(fields.correlation);
+    let mut parts = kept_parts(fields.batch, fields.key);
+    parts |= if correlation.is_some() {
+        PART_CORRELATION
+    } else {
+        0
+    };
+    parts |= if fields.occurred_at.is_some() {
+        PART_OCCURRED
+    } else {
+        0
+    };
+    parts |= if fields.parents.len() > 0 {
+        PART_PARENTS
+    } else {
+        0
+    };
+    parts |= if fields.tags.len() > 0 { PART_TAGS } else { 0 };
+    parts |= if fields.metadata.len() > 0 {
+        PART_METADATA
+    } else {
+        0
+    };
+    out.extend_from_slice(&fields.id);
+    put_u64(out, fields.recorded_at);
+    out.extend_from_slice(&fields.hash);
+    put_u16(out, parts);
+    put_u16(out, fields.schema_version);
+    put_stream(out, position, fields.stream);
+    put_block(out, fields.entity.as_bytes());
+    put_block(out, fields.scope.as_bytes());
+    put_block(out, fields.kind.as_bytes());
+    put_kept(out, fields.batch, fields.key);
+    if let Some(correlation) = correlation {
+        out.extend_from_slice(&correlation);
+    }
+    if let Some(occurred_at) = fields.occurred_at {
+        put_u64(out, occurred_at);
+    }
+    if fields.parents.len() > 0 {
+        put_count(out, fields.parents.len());
+        fields
+            .parents
+            .for_each(|parent| out.extend_from_slice(&parent));
+    }
+    if fields.tags.len() > 0 {
+        put_count(out, fields.tags.len());
+        fields.tags.for_each(|tag| put_block(out, tag.as_bytes()));
+    }
+    if fields.metadata.len() > 0 {
+        put_count(out, fields.metadata.len());
+        for (key, value) in fields.metadata {
+            put_block(out, key.as_bytes());
+            put_block(out, value.as_bytes());
+        }
+    }
+}
+
+fn put_count(out: &mut Vec<u8>, count: usize) {
+    out.push(u8::try_from(count).expect("parents, tags and metadata are at most 64"));
+}
+
+/// The part bits of what a stub keeps, too.
+pub(super) fn kept_parts(batch: BatchPlace, key: Option<KeyDigests>) -> u16 {
+    let batch = if batch == BatchPlace::ALONE {
+        0
+    } else {
+        PART_BATCH
+    };
+    let key = if key.is_some() { PART_KEY } else { 0 };
+    batch | key
+}
+
+/// Appends revision and the distance to the entity's previous event.
+#[inline]
+pub(super) fn put_stream(out: &mut Vec<u8>, position: u64, stream: StreamPlace) {
+    put_varint(out, stream.revision);
+    let distance = match stream.previous_position {
+        0 => 0,
+        previous => position
+            .checked_sub(previous)
+            .expect("the previous event stands before"),
+    };
+    put_varint(out, distance);
+}
+
+/// Appends the parts batch and key.
+#[inline]
+pub(super) fn put_kept(out: &mut Vec<u8>, batch: BatchPlace, key: Option<KeyDigests>) {
+    if batch != BatchPlace::ALONE {
+        put_varint(out, u64::from(batch.index));
+        put_varint(out, u64::from(batch.len));
+    }
+    if let Some(digests) = key {
+        out.extend_from_slice(&digests.key);
+        out.extend_from_slice(&digests.content);
+    }
+}
+
+/// Reads what [`put_stream`] wrote.
+#[inline]
+pub(super) fn read_stream(
+    reader: &mut Reader<'_>,
+    position: u64,
+) -> Result<StreamPlace, DecodeError> {
+    let revision = reader.varint()?;
+    let distance = reader.varint()?;
+    if revision == 0 || distance >= position || (revision == 1) != (distance == 0) {
+        return Err(DecodeError::Corrupt(
+            "revision and previous position do not fit",
+        ));
+    }
+    let previous_position = if distance == 0 {
+        0
+    } else {
+        position - distance
+    };
+    Ok(StreamPlace {
+        revision,
+        previous_position,
+    })
+}
+
+/// Reads the part batch.
+#[inline]
+pub(super) fn read_batch(reader: &mut Reader<'_>, parts: u16) -> Result<BatchPlace, DecodeError> {
+    if parts & PART_BATCH == 0 {
+        return Ok(BatchPlace::ALONE);
+    }
+    let place = BatchPlace {
+        index: reader.varint32()?,
+        len: reader.varint32()?,
+    };
+    if place.len < 2 || place.index >= place.len {
+        return Err(DecodeError::Corrupt(
+            "the place in the batch is out of range",
+        ));
+    }
+    Ok(place)
+}
+
+/// Reads the part key.
+#[inline]
+pub(super) fn read_key(
+    reader: &mut Reader<'_>,
+    parts: u16,
+) -> Result<Option<KeyDigests>, DecodeError> {
+    if parts & PART_KEY == 0 {
+        return Ok(None);
+    }
+    Ok(Some(KeyDigests {
+        key: reader.array()?,
+        content: reader.array()?,
+    }))
+}
+
+/// Refuses parts that a stub cannot have.
+pub(super) fn check_stub_parts(parts: u16) -> Result<(), DecodeError> {
+    if parts & !STUB_PARTS == 0 {
+        Ok(())
+    } else {
+        Err(DecodeError::Unsupported("a stub's parts of a newer format"))
+    }
+}
+
+/// A frame that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Record {
+    /// An event.
+    Event(RecordLayout),
+    /// What stays of an event whose content was removed.
+    Stub(StubFields),
+}
+
+impl Record {
+    /// Reads the frame at the front of `frame`, which stands at `offset` and is the event at `position`.
+    ///
+    /// Checks the head completely; of the payload only that it is all there.
+    #[inline]
+    pub(crate) fn decode(
+        frame: &[u8],
+        seed: &Seed,
+        offset: u64,
+        position: u64,
+    ) -> Result<Self, DecodeError> {
+        let header = FrameHeader::decode(frame)?;
+        let head = header.head(frame, seed, offset, position)?;
+        match header.kind {
+            KIND_EVENT => RecordLayout::read(&header, head, position).map(Self::Event),
+            KIND_STUB => StubFields::read(&header, head, seed, position).map(Self::Stub),
+            _ => Err(DecodeError::Unsupported("a frame kind of a newer format")),
+        }
+    }
+}
+
+/// A run of bytes in the head; offsets count from the frame header, so that they fit a frame slice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Span {
+    at: u32,
+    len: u32,
+}
+
+impl Span {
+    #[inline]
+    fn of<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        let at = usize::try_from(self.at).unwrap_or(usize::MAX);
+        let len = usize::try_from(self.len).unwrap_or(usize::MAX);
+        frame
+            .get(at..)
+            .and_then(|rest| rest.get(..len))
+            .unwrap_or_default()
+    }
+}
+
+/// What an event's frame holds and where; finds the variable parts in the frame it was read from.
+///
+/// The accessors take that frame and never panic: should a mapped frame have changed underneath,
+/// text that is no longer UTF-8 reads as empty, and only a second decode tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RecordLayout {
+    /// Event id.
+    pub(crate) id: [u8; 16],
+    /// Recorded time in nanoseconds.
+    pub(crate) recorded_at: u64,
+    /// Event hash.
+    pub(crate) hash: [u8; 32],
+    /// Shape of the payload.
+    pub(crate) schema_version: u16,
+    /// Revision, from 1.
+    pub(crate) revision: u64,
+    /// Position of the entity's previous event, 0 if there is none.
+    pub(crate) previous_position: u64,
+    /// Index in and length of the batch.
+    pub(crate) batch: BatchPlace,
+    /// Key and content digests.
+    pub(crate) key: Option<KeyDigests>,
+    /// Correlation, the id if none was given.
+    pub(crate) correlation: [u8; 16],
+    /// Occurred time in nanoseconds.
+    pub(crate) occurred_at: Option<u64>,
+    /// The head checksum, for the group's.
+    pub(crate) head_crc: u32,
+    payload_crc: u32,
+    entity: Span,
+    scope: Span,
+    kind: Span,
+    parents: Span,
+    tags: Span,
+    metadata: Span,
+    payload: Span,
+}
+
+impl RecordLayout {
+    #[inline]
+    fn read(header: &FrameHeader, head: &[u8], position: u64) -> Result<Self, DecodeError> {
+        let reader = &mut Reader::new(head);
+        let id = reader.array()?;
+        let recorded_at = reader.u64()?;
+        let hash = reader.array()?;
+        let parts = reader.u16()?;
+        check_parts(parts)?;
+        let schema_version = reader.u16()?;
+        let stream = read_stream(reader, position)?;
+        let (entity, scope, kind) = (read_name(reader)?, read_name(reader)?, read_name(reader)?);
+        let batch = read_batch(reader, parts)?;
+        let key = read_key(reader, parts)?;
+        let correlation = read_correlation(reader, parts, id)?;
+        let occurred_at = match parts & PART_OCCURRED {
+            0 => None,
+            _ => Some(reader.u64()?),
+        };
+        let parents = read_part(reader, parts & PART_PARENTS, read_parents)?;
+        let tags = read_part(reader, parts & PART_TAGS, read_tags)?;
+        let metadata = read_part(reader, parts & PART_METADATA, read_metadata)?;
+        reader.finish()?;
+        let payload = Span {
+            at: span(0, head.len())?.len + HEAD_AT,
+            len: header.payload_len,
+        };
+        Ok(Self {
+            id,
+            recorded_at,
+            hash,
+            schema_version,
+            revision: stream.revision,
+            previous_position: stream.previous_position,
+            batch,
+            key,
+            correlation,
+            occurred_at,
+            head_crc: header.head_crc,
+            payload_crc: header.payload_crc,
+            entity,
+            scope,
+            kind,
+            parents,
+            tags,
+            metadata,
+            payload,
+        })
+    }
+
+    /// Bytes of the whole frame.
+    #[inline]
+    pub(crate) fn frame_bytes(&self) -> u64 {
+        u64::from(self.payload.at) + u64::from(self.payload.len)
+    }
+
+    /// The entity.
+    #[inline]
+    pub(crate) fn entity<'a>(&self, frame: &'a [u8]) -> &'a str {
+        text(self.entity.of(frame))
+    }
+
+    /// The scope.
+    #[inline]
+    pub(crate) fn scope<'a>(&self, frame: &'a [u8]) -> &'a str {
+        text(self.scope.of(frame))
+    }
+
+    /// The kind.
+    #[inline]
+    pub(crate) fn kind<'a>(&self, frame: &'a [u8]) -> &'a str {
+        text(self.kind.of(frame))
+    }
+
+    /// The ids of the parents, in the order given.
+    #[inline]
+    pub(crate) fn parents<'a>(&self, frame: &'a [u8]) -> ParentList<'a> {
+        let (count, items) = counted(self.parents.of(frame));
+        ParentList {
+            reader: Reader::new(items),
+            left: count,
+        }
+    }
+
+    /// The tags, in byte order.
+    #[inline]
+    pub(crate) fn tags<'a>(&self, frame: &'a [u8]) -> TagList<'a> {
+        let (count, items) = counted(self.tags.of(frame));
+        TagList {
+            reader: Reader::new(items),
+            left: count,
+        }
+    }
+
+    /// The metadata, in byte order of the keys.
+    #[inline]
+    pub(crate) fn metadata<'a>(&self, frame: &'a [u8]) -> MetadataList<'a> {
+        let (count, items) = counted(self.metadata.of(frame));
+        MetadataList {
+            reader: Reader::new(items),
+            left: count,
+        }
+    }
+
+    /// The payload, as it stands there; see [`Self::check_payload`].
+    #[inline]
+    pub(crate) fn payload<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        self.payload.of(frame)
+    }
+
+    /// Bytes of the payload.
+    #[inline]
+    pub(crate) fn payload_len(&self) -> u32 {
+        self.payload.len
+    }
+
+    /// Returns whether the payload is the one that was written.
+    #[inline]
+    #[must_use]
+    pub(crate) fn check_payload(&self, frame: &[u8], seed: &Seed) -> bool {
+        let payload = self.payload.of(frame);
+        payload.len() as u64 == u64::from(self.payload.len)
+            && seed.crc(&[payload]) == self.payload_crc
+    }
+}
+
+const HEAD_AT: u32 = 16;
+const _: () = assert!(HEAD_AT as usize == FRAME_HEADER_BYTES);
+
+#[inline]
+fn check_parts(parts: u16) -> Result<(), DecodeError> {
+    if parts & !KNOWN_PARTS == 0 {
+        return Ok(());
+    }
+    Err(DecodeError::Unsupported(if parts & PART_FORM != 0 {
+        "a payload form of a newer format"
+    } else if parts & PART_EXTENSION != 0 {
+        "an extension of a newer format"
+    } else {
+        "parts of a newer format"
+    }))
+}
+
+/// The head's bytes `from..to` as a span of the frame.
+#[inline]
+fn span(from: usize, to: usize) -> Result<Span, DecodeError> {
+    let narrow = |at| u32::try_from(at).map_err(|_| DecodeError::Corrupt("the head is too long"));
+    let at = narrow(from)?;
+    Ok(Span {
+        at: at + HEAD_AT,
+        len: narrow(to)? - at,
+    })
+}
+
+#[inline]
+fn read_name(reader: &mut Reader<'_>) -> Result<Span, DecodeError> {
+    let name = read_text(reader)?;
+    if name.is_empty() {
+        return Err(DecodeError::Corrupt("a name is empty"));
+    }
+    span(reader.at() - name.len(), reader.at())
+}
+
+#[inline]
+fn read_text<'a>(reader: &mut Reader<'a>) -> Result<&'a str, DecodeError> {
+    str::from_utf8(reader.block()?).map_err(|_| DecodeError::Corrupt("a text is not UTF-8"))
+}
+
+#[inline]
+fn read_correlation(
+    reader: &mut Reader<'_>,
+    parts: u16,
+    id: [u8; 16],
+) -> Result<[u8; 16], DecodeError> {
+    if parts & PART_CORRELATION == 0 {
+        return Ok(id);
+    }
+    let correlation = reader.array()?;
+    if correlation == id {
+        return Err(DecodeError::Corrupt("a correlation repeats the event's id"));
+    }
+    Ok(correlation)
+}
+
+/// Reads one counted part, if present, and returns where it stands, count included.
+#[inline]
+fn read_part(
+    reader: &mut Reader<'_>,
+    present: u16,
+    read: impl FnOnce(&mut Reader<'_>) -> Result<(), DecodeError>,
+) -> Result<Span, DecodeError> {
+    if present == 0 {
+        return Ok(Span::default());
+    }
+    let from = reader.at();
+    read(reader)?;
+    span(from, reader.at())
+}
+
+#[inline]
+fn read_count(reader: &mut Reader<'_>, most: u8) -> Result<u8, DecodeError> {
+    let count = reader.u8()?;
+    if count == 0 || count > most {
+        return Err(DecodeError::Corrupt("a part's count is out of range"));
+    }
+    Ok(count)
+}
+
+fn read_parents(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+    let count = read_count(reader, MAX_PARENTS)?;
+    reader.bytes(16 * usize::from(count)).map(|_| ())
+}
+
+#[inline]
+fn read_tags(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+    let mut before = "";
+    for _ in 0..read_count(reader, MAX_LABELS)? {
+        let tag = read_text(reader)?;
+        if tag <= before {
+            return Err(DecodeError::Corrupt("tags are out of order"));
+        }
+        before = tag;
+    }
+    Ok(())
+}
+
+fn read_metadata(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+    let mut before = "";
+    for _ in 0..read_count(reader, MAX_LABELS)? {
+        let key = read_text(reader)?;
+        read_text(reader)?;
+        if key <= before {
+            return Err(DecodeError::Corrupt("metadata is out of order"));
+        }
+        before = key;
+    }
+    Ok(())
+}
+
+#[inline]
+fn text(bytes: &[u8]) -> &str {
+    str::from_utf8(bytes).unwrap_or_default()
+}
+
+#[inline]
+fn counted(part: &[u8]) -> (u8, &[u8]) {
+    part.split_first()
+        .map_or((0, &[]), |(&count, items)| (count, items))
+}
+
+/// Iterates over the tags of one event.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TagList<'a> {
+    reader: Reader<'a>,
+    left: u8,
+}
+
+/// Iterates over the parents of one event.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ParentList<'a> {
+    reader: Reader<'a>,
+    left: u8,
+}
+
+/// Iterates over the metadata of one event.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MetadataList<'a> {
+    reader: Reader<'a>,
+    left: u8,
+}
+
+impl<'a> Iterator for TagList<'a> {
+    type Item = &'a str;
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a str> {
+        self.left = self.left.checked_sub(1)?;
+        Some(self.reader.block().map_or("", text))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (usize::from(self.left), Some(usize::from(self.left)))
+    }
+}
+
+impl Iterator for ParentList<'_> {
+    type Item = [u8; 16];
+
+    #[inline]
+    fn next(&mut self) -> Option<[u8; 16]> {
+        self.left = self.left.checked_sub(1)?;
+        Some(self.reader.array().unwrap_or_default())
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (usize::from(self.left), Some(usize::from(self.left)))
+    }
+}
+
+impl<'a> Iterator for MetadataList<'a> {
+    type Item = (&'a str, &'a str);
+
+    #[inline]
+    fn next(&mut self) -> Option<(&'a str, &'a str)> {
+        self.left = self.left.checked_sub(1)?;
+        let key = self.reader.block().map_or("", text);
+        Some((key, self.reader.block().map_or("", text)))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (usize::from(self.left), Some(usize::from(self.left)))
+    }
+}
+
+impl ExactSizeIterator for TagList<'_> {}
+impl ExactSizeIterator for ParentList<'_> {}
+impl ExactSizeIterator for MetadataList<'_> {}

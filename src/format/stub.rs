@@ -1,0 +1,81 @@
+//! A stub's frame: what stays of an event whose content was removed (`docs/format.md`, section 5).
+//!
+//! With the rest digest the kept fields still prove the event's hash.
+
+use super::codec::{DecodeError, Reader, put_u16, put_u64};
+use super::crc::Seed;
+use super::frame::{FrameHeader, KIND_STUB, encode_frame};
+use super::record::{
+    BatchPlace, KeyDigests, StreamPlace, check_stub_parts, kept_parts, put_kept, put_stream,
+    read_batch, read_key, read_stream,
+};
+
+/// What a stub keeps of its event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StubFields {
+    /// Event id.
+    pub(crate) id: [u8; 16],
+    /// Recorded time in nanoseconds.
+    pub(crate) recorded_at: u64,
+    /// Event hash.
+    pub(crate) hash: [u8; 32],
+    /// Digest of the entity.
+    pub(crate) entity_digest: [u8; 16],
+    /// Digest of everything removed.
+    pub(crate) rest: [u8; 32],
+    /// Revision and previous position.
+    pub(crate) stream: StreamPlace,
+    /// Index in and length of the batch.
+    pub(crate) batch: BatchPlace,
+    /// Key and content digests.
+    pub(crate) key: Option<KeyDigests>,
+}
+
+impl StubFields {
+    /// Appends the frame of a stub that stands at `offset` of its segment and at `position`.
+    ///
+    /// Returns the head checksum, which the group's commit record covers.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>, seed: &Seed, offset: u64, position: u64) -> u32 {
+        encode_frame(out, seed, (offset, position), KIND_STUB, &[], |out| {
+            out.extend_from_slice(&self.id);
+            put_u64(out, self.recorded_at);
+            out.extend_from_slice(&self.hash);
+            put_u16(out, kept_parts(self.batch, self.key));
+            put_u16(out, 0);
+            out.extend_from_slice(&self.entity_digest);
+            out.extend_from_slice(&self.rest);
+            put_stream(out, position, self.stream);
+            put_kept(out, self.batch, self.key);
+        })
+    }
+
+    pub(super) fn read(
+        header: &FrameHeader,
+        head: &[u8],
+        seed: &Seed,
+        position: u64,
+    ) -> Result<Self, DecodeError> {
+        if header.payload_len != 0 || header.payload_crc != seed.crc(&[]) {
+            return Err(DecodeError::Corrupt("a stub has a payload"));
+        }
+        let reader = &mut Reader::new(head);
+        let id = reader.array()?;
+        let recorded_at = reader.u64()?;
+        let hash = reader.array()?;
+        let parts = reader.u16()?;
+        check_stub_parts(parts)?;
+        reader.reserved::<2>()?;
+        let stub = Self {
+            id,
+            recorded_at,
+            hash,
+            entity_digest: reader.array()?,
+            rest: reader.array()?,
+            stream: read_stream(reader, position)?,
+            batch: read_batch(reader, parts)?,
+            key: read_key(reader, parts)?,
+        };
+        reader.finish()?;
+        Ok(stub)
+    }
+}
