@@ -7,5 +7,5 @@ pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod format;
 pub(crate) mod index;
-pub(crate) mod io;
+pub mod io;
 pub(crate) mod sync;

@@ -1,0 +1,67 @@
+//! The clock: what time it is, and random bytes nobody can foresee.
+
+use std::fmt::Debug;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Time and chance, as the store sees them; asked by the writer and by threads that make ids.
+pub trait Clock: Send + Sync + Debug {
+    /// Nanoseconds since 1970 in UTC. It may stand still or go back; the store copes.
+    fn now(&self) -> u64;
+
+    /// Sixteen bytes that were never handed out before, each bit of them random.
+    fn entropy(&self) -> [u8; 16];
+}
+
+/// The clock and the random source of the operating system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> u64 {
+        nanos_since_1970(SystemTime::now())
+    }
+
+    fn entropy(&self) -> [u8; 16] {
+        let mut bytes = uuid::Uuid::new_v4().into_bytes();
+        // A version 4 UUID fixes six bits, in bytes 6 and 8; those come from a second one.
+        let [first, second, ..] = uuid::Uuid::new_v4().into_bytes();
+        bytes[6] = first;
+        bytes[8] = second;
+        bytes
+    }
+}
+
+/// 0 before 1970 and `u64::MAX` from the year 2554 on.
+pub(crate) fn nanos_since_1970(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| {
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn times_outside_the_range_are_held_at_its_ends() {
+        assert_eq!(nanos_since_1970(UNIX_EPOCH - Duration::from_secs(1)), 0);
+        assert_eq!(nanos_since_1970(UNIX_EPOCH + Duration::from_nanos(7)), 7);
+        assert_eq!(
+            nanos_since_1970(UNIX_EPOCH + Duration::from_secs(1 << 40)),
+            u64::MAX
+        );
+    }
+
+    #[test]
+    fn every_bit_of_entropy_takes_both_values() {
+        let (mut ones, mut zeros) = ([0u8; 16], [0u8; 16]);
+        for _ in 0..256 {
+            for (at, byte) in SystemClock.entropy().into_iter().enumerate() {
+                ones[at] |= byte;
+                zeros[at] |= !byte;
+            }
+        }
+        assert_eq!((ones, zeros), ([0xff; 16], [0xff; 16]));
+    }
+}

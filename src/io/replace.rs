@@ -1,0 +1,31 @@
+//! Replacing a small file so that any crash leaves the old bytes or the new ones.
+
+use std::io;
+
+use super::disk::{Access, Disk, parent};
+use super::exact::write_all_at;
+
+/// Makes `bytes` the content of `name`, durable on return. One thread at a time may replace one name.
+///
+/// When it fails, readers see the old or the new content; which of them is durable is not known.
+pub(crate) fn replace(disk: &dyn Disk, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let temporary = format!("{name}.tmp");
+    if let Err(error) = write_new(disk, &temporary, bytes) {
+        // It may be the space that is missing; the failure to report is the first one.
+        let _ = disk.remove(&temporary);
+        return Err(error);
+    }
+    disk.rename(&temporary, name)?;
+    disk.sync_dir(parent(name))
+}
+
+/// The bytes must be durable before the rename is: a fresh name may otherwise appear empty.
+fn write_new(disk: &dyn Disk, name: &str, bytes: &[u8]) -> io::Result<()> {
+    match disk.remove(name) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = disk.open(name, Access::CreateNew)?;
+    write_all_at(&*file, bytes, 0)?;
+    file.sync_all()
+}

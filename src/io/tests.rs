@@ -1,0 +1,1 @@
+//! One suite of claims over both disks.
