@@ -7,7 +7,12 @@ pub(crate) mod codec;
 pub(crate) mod crc;
 pub(crate) mod frame;
 pub(crate) mod group;
+pub(crate) mod hint;
+mod kept;
+mod lists;
+pub(crate) mod manifest;
 pub(crate) mod record;
+pub(crate) mod segment;
 pub(crate) mod stub;
 
 /// The one version of every structure that this build reads and writes.

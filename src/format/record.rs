@@ -5,58 +5,20 @@
 
 use core::str;
 
-use super::codec::{DecodeError, Reader, put_block, put_u16, put_u64, put_varint};
+use super::codec::{DecodeError, Reader, put_block, put_u16, put_u64};
 use super::crc::Seed;
 use super::frame::{FRAME_HEADER_BYTES, FrameHeader, KIND_EVENT, KIND_STUB, encode_frame};
+pub(crate) use super::kept::{BatchPlace, KeyDigests, StreamPlace};
+use super::kept::{
+    KNOWN_PARTS, PART_CORRELATION, PART_EXTENSION, PART_FORM, PART_METADATA, PART_OCCURRED,
+    PART_PARENTS, PART_TAGS, kept_parts, put_kept, put_stream, read_batch, read_key, read_stream,
+};
+use super::lists::text;
+pub(crate) use super::lists::{MetadataList, ParentList, TagList};
 use super::stub::StubFields;
-
-const PART_KEY: u16 = 1;
-const PART_BATCH: u16 = 1 << 1;
-const PART_CORRELATION: u16 = 1 << 2;
-const PART_OCCURRED: u16 = 1 << 3;
-const PART_PARENTS: u16 = 1 << 4;
-const PART_TAGS: u16 = 1 << 5;
-const PART_METADATA: u16 = 1 << 6;
-const PART_FORM: u16 = 1 << 7;
-const PART_EXTENSION: u16 = 1 << 8;
-const KNOWN_PARTS: u16 = (1 << 7) - 1;
-/// The parts that a stub keeps.
-const STUB_PARTS: u16 = PART_KEY | PART_BATCH;
 
 const MAX_PARENTS: u8 = 64;
 const MAX_LABELS: u8 = 32;
-
-/// The digests that make a retry recognisable; in the first event of a submission.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct KeyDigests {
-    /// Digest of the idempotency key.
-    pub(crate) key: [u8; 16],
-    /// Digest of the submission's content.
-    pub(crate) content: [u8; 16],
-}
-
-/// The event's place in its batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct BatchPlace {
-    /// Index in the batch, from 0.
-    pub(crate) index: u32,
-    /// How many events the batch has, 1 or more.
-    pub(crate) len: u32,
-}
-
-impl BatchPlace {
-    /// An event that came alone.
-    pub(crate) const ALONE: Self = Self { index: 0, len: 1 };
-}
-
-/// The event's place in its entity's stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct StreamPlace {
-    /// Revision, from 1.
-    pub(crate) revision: u64,
-    /// Position of the entity's previous event, 0 if there is none.
-    pub(crate) previous_position: u64,
-}
 
 /// What an event's head is written from; `parents`, `tags` and `metadata` are iterated once.
 #[derive(Debug, Clone)]
@@ -181,109 +143,6 @@ where
 
 fn put_count(out: &mut Vec<u8>, count: usize) {
     out.push(u8::try_from(count).expect("parents, tags and metadata are at most 64"));
-}
-
-/// The part bits of what a stub keeps, too.
-pub(super) fn kept_parts(batch: BatchPlace, key: Option<KeyDigests>) -> u16 {
-    let batch = if batch == BatchPlace::ALONE {
-        0
-    } else {
-        PART_BATCH
-    };
-    let key = if key.is_some() { PART_KEY } else { 0 };
-    batch | key
-}
-
-/// Appends revision and the distance to the entity's previous event.
-#[inline]
-pub(super) fn put_stream(out: &mut Vec<u8>, position: u64, stream: StreamPlace) {
-    put_varint(out, stream.revision);
-    let distance = match stream.previous_position {
-        0 => 0,
-        previous => position
-            .checked_sub(previous)
-            .expect("the previous event stands before"),
-    };
-    put_varint(out, distance);
-}
-
-/// Appends the parts batch and key.
-#[inline]
-pub(super) fn put_kept(out: &mut Vec<u8>, batch: BatchPlace, key: Option<KeyDigests>) {
-    if batch != BatchPlace::ALONE {
-        put_varint(out, u64::from(batch.index));
-        put_varint(out, u64::from(batch.len));
-    }
-    if let Some(digests) = key {
-        out.extend_from_slice(&digests.key);
-        out.extend_from_slice(&digests.content);
-    }
-}
-
-/// Reads what [`put_stream`] wrote.
-#[inline]
-pub(super) fn read_stream(
-    reader: &mut Reader<'_>,
-    position: u64,
-) -> Result<StreamPlace, DecodeError> {
-    let revision = reader.varint()?;
-    let distance = reader.varint()?;
-    if revision == 0 || distance >= position || (revision == 1) != (distance == 0) {
-        return Err(DecodeError::Corrupt(
-            "revision and previous position do not fit",
-        ));
-    }
-    let previous_position = if distance == 0 {
-        0
-    } else {
-        position - distance
-    };
-    Ok(StreamPlace {
-        revision,
-        previous_position,
-    })
-}
-
-/// Reads the part batch.
-#[inline]
-pub(super) fn read_batch(reader: &mut Reader<'_>, parts: u16) -> Result<BatchPlace, DecodeError> {
-    if parts & PART_BATCH == 0 {
-        return Ok(BatchPlace::ALONE);
-    }
-    let place = BatchPlace {
-        index: reader.varint32()?,
-        len: reader.varint32()?,
-    };
-    if place.len < 2 || place.index >= place.len {
-        return Err(DecodeError::Corrupt(
-            "the place in the batch is out of range",
-        ));
-    }
-    Ok(place)
-}
-
-/// Reads the part key.
-#[inline]
-pub(super) fn read_key(
-    reader: &mut Reader<'_>,
-    parts: u16,
-) -> Result<Option<KeyDigests>, DecodeError> {
-    if parts & PART_KEY == 0 {
-        return Ok(None);
-    }
-    Ok(Some(KeyDigests {
-        key: reader.array()?,
-        content: reader.array()?,
-    }))
-}
-
-/// Refuses parts that a stub cannot have.
-pub(super) fn check_stub_parts(parts: u16) -> Result<(), DecodeError> {
-    if parts & !STUB_PARTS == 0 {
-        Ok(())
-    } else {
-        Err(DecodeError::Unsupported("a stub's parts of a newer format"))
-    }
 }
 
 /// A frame that was read.
@@ -450,31 +309,19 @@ impl RecordLayout {
     /// The ids of the parents, in the order given.
     #[inline]
     pub(crate) fn parents<'a>(&self, frame: &'a [u8]) -> ParentList<'a> {
-        let (count, items) = counted(self.parents.of(frame));
-        ParentList {
-            reader: Reader::new(items),
-            left: count,
-        }
+        ParentList::new(self.parents.of(frame))
     }
 
     /// The tags, in byte order.
     #[inline]
     pub(crate) fn tags<'a>(&self, frame: &'a [u8]) -> TagList<'a> {
-        let (count, items) = counted(self.tags.of(frame));
-        TagList {
-            reader: Reader::new(items),
-            left: count,
-        }
+        TagList::new(self.tags.of(frame))
     }
 
     /// The metadata, in byte order of the keys.
     #[inline]
     pub(crate) fn metadata<'a>(&self, frame: &'a [u8]) -> MetadataList<'a> {
-        let (count, items) = counted(self.metadata.of(frame));
-        MetadataList {
-            reader: Reader::new(items),
-            left: count,
-        }
+        MetadataList::new(self.metadata.of(frame))
     }
 
     /// The payload, as it stands there; see [`Self::check_payload`].
@@ -611,82 +458,3 @@ fn read_metadata(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
     }
     Ok(())
 }
-
-#[inline]
-fn text(bytes: &[u8]) -> &str {
-    str::from_utf8(bytes).unwrap_or_default()
-}
-
-#[inline]
-fn counted(part: &[u8]) -> (u8, &[u8]) {
-    part.split_first()
-        .map_or((0, &[]), |(&count, items)| (count, items))
-}
-
-/// Iterates over the tags of one event.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct TagList<'a> {
-    reader: Reader<'a>,
-    left: u8,
-}
-
-/// Iterates over the parents of one event.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ParentList<'a> {
-    reader: Reader<'a>,
-    left: u8,
-}
-
-/// Iterates over the metadata of one event.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct MetadataList<'a> {
-    reader: Reader<'a>,
-    left: u8,
-}
-
-impl<'a> Iterator for TagList<'a> {
-    type Item = &'a str;
-
-    #[inline]
-    fn next(&mut self) -> Option<&'a str> {
-        self.left = self.left.checked_sub(1)?;
-        Some(self.reader.block().map_or("", text))
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (usize::from(self.left), Some(usize::from(self.left)))
-    }
-}
-
-impl Iterator for ParentList<'_> {
-    type Item = [u8; 16];
-
-    #[inline]
-    fn next(&mut self) -> Option<[u8; 16]> {
-        self.left = self.left.checked_sub(1)?;
-        Some(self.reader.array().unwrap_or_default())
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (usize::from(self.left), Some(usize::from(self.left)))
-    }
-}
-
-impl<'a> Iterator for MetadataList<'a> {
-    type Item = (&'a str, &'a str);
-
-    #[inline]
-    fn next(&mut self) -> Option<(&'a str, &'a str)> {
-        self.left = self.left.checked_sub(1)?;
-        let key = self.reader.block().map_or("", text);
-        Some((key, self.reader.block().map_or("", text)))
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (usize::from(self.left), Some(usize::from(self.left)))
-    }
-}
-
-impl ExactSizeIterator for TagList<'_> {}
-impl ExactSizeIterator for ParentList<'_> {}
-impl ExactSizeIterator for MetadataList<'_> {}

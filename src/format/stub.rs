@@ -5,7 +5,7 @@
 use super::codec::{DecodeError, Reader, put_u16, put_u64};
 use super::crc::Seed;
 use super::frame::{FrameHeader, KIND_STUB, encode_frame};
-use super::record::{
+use super::kept::{
     BatchPlace, KeyDigests, StreamPlace, check_stub_parts, kept_parts, put_kept, put_stream,
     read_batch, read_key, read_stream,
 };

@@ -1,0 +1,141 @@
+//! A segment's header page (`docs/format.md`, section 3).
+//!
+//! It names the segment, what it follows and the salt of its checksums.
+
+use super::FORMAT_VERSION;
+use super::codec::{DecodeError, Reader};
+use super::crc::{self, Seed};
+
+/// Bytes of the header; the rest of its page is zero.
+pub(crate) const SEGMENT_HEADER_BYTES: usize = 160;
+/// Bytes of the header page; the first group begins behind it.
+pub(crate) const SEGMENT_PAGE_BYTES: usize = 4096;
+
+const MAGIC: [u8; 8] = *b"QPSEGMT\n";
+
+/// What stands before the groups of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SegmentHeader {
+    /// The store that the segment belongs to.
+    pub(crate) store_id: [u8; 16],
+    /// Random, so that bytes of an earlier file never pass.
+    pub(crate) salt: [u8; 16],
+    /// Number of the segment, from 1.
+    pub(crate) number: u64,
+    /// First number of the range that it replaces, its own if none.
+    pub(crate) replaces_first: u64,
+    /// Last number of that range, its own if none.
+    pub(crate) replaces_last: u64,
+    /// Position of its first event.
+    pub(crate) first_position: u64,
+    /// Running digest before it.
+    pub(crate) digest_before: [u8; 32],
+    /// The segment before it, 0 if none.
+    pub(crate) predecessor: u64,
+    /// Checksum of the last group before it, 0 if none.
+    pub(crate) predecessor_checksum: u32,
+    /// Sequence of the last group before it, 0 if none.
+    pub(crate) sequence_before: u64,
+    /// Last recorded time before it, 0 if none.
+    pub(crate) recorded_before: u64,
+}
+
+impl SegmentHeader {
+    /// The header's bytes; zeros follow to the end of the page.
+    pub(crate) fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
+        let mut out = [0; SEGMENT_HEADER_BYTES];
+        out[0..8].copy_from_slice(&MAGIC);
+        out[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out[16..32].copy_from_slice(&self.store_id);
+        out[32..48].copy_from_slice(&self.salt);
+        out[48..56].copy_from_slice(&self.number.to_le_bytes());
+        out[56..64].copy_from_slice(&self.replaces_first.to_le_bytes());
+        out[64..72].copy_from_slice(&self.replaces_last.to_le_bytes());
+        out[72..80].copy_from_slice(&self.first_position.to_le_bytes());
+        out[80..112].copy_from_slice(&self.digest_before);
+        out[112..120].copy_from_slice(&self.predecessor.to_le_bytes());
+        out[120..124].copy_from_slice(&self.predecessor_checksum.to_le_bytes());
+        out[128..136].copy_from_slice(&self.sequence_before.to_le_bytes());
+        out[136..144].copy_from_slice(&self.recorded_before.to_le_bytes());
+        let checksum = crc::plain(&[&out[16..]]);
+        out[12..16].copy_from_slice(&checksum.to_le_bytes());
+        out
+    }
+
+    /// Reads the header page from the front of `bytes`.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let (header, rest) = Reader::new(bytes)
+            .bytes(SEGMENT_PAGE_BYTES)?
+            .split_first_chunk::<SEGMENT_HEADER_BYTES>()
+            .ok_or(DecodeError::Corrupt("the segment header is cut"))?;
+        let mut reader = Reader::new(header);
+        if reader.array()? != MAGIC {
+            return Err(DecodeError::Corrupt("this is no segment"));
+        }
+        if reader.u32()? != FORMAT_VERSION {
+            return Err(DecodeError::Unsupported(
+                "the segment's format version is unknown",
+            ));
+        }
+        if reader.u32()? != crc::plain(&[&header[16..]]) {
+            return Err(DecodeError::Corrupt("segment header checksum"));
+        }
+        if rest.iter().any(|&byte| byte != 0) {
+            return Err(DecodeError::Corrupt(
+                "the rest of the segment's header page is not zero",
+            ));
+        }
+        let header = Self::read(&mut reader)?;
+        header.check()?;
+        Ok(header)
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let store_id = reader.array()?;
+        let salt = reader.array()?;
+        let number = reader.u64()?;
+        let replaces_first = reader.u64()?;
+        let replaces_last = reader.u64()?;
+        let first_position = reader.u64()?;
+        let digest_before = reader.array()?;
+        let predecessor = reader.u64()?;
+        let predecessor_checksum = reader.u32()?;
+        reader.reserved::<4>()?;
+        let sequence_before = reader.u64()?;
+        let recorded_before = reader.u64()?;
+        if reader.u64()? != 0 {
+            return Err(DecodeError::Unsupported(
+                "the segment requires a feature that is unknown",
+            ));
+        }
+        reader.reserved::<8>()?;
+        Ok(Self {
+            store_id,
+            salt,
+            number,
+            replaces_first,
+            replaces_last,
+            first_position,
+            digest_before,
+            predecessor,
+            predecessor_checksum,
+            sequence_before,
+            recorded_before,
+        })
+    }
+
+    fn check(&self) -> Result<(), DecodeError> {
+        let numbered = self.number > 0 && self.first_position > 0;
+        if !numbered || self.replaces_first == 0 || self.replaces_first > self.replaces_last {
+            return Err(DecodeError::Corrupt(
+                "the segment's numbers are out of range",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The CRC state that every checksum inside the segment continues from.
+    pub(crate) fn seed(&self) -> Seed {
+        Seed::new(&self.store_id, &self.salt, self.number)
+    }
+}
