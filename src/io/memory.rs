@@ -18,6 +18,8 @@ use super::map::{Map, Region};
 
 /// The smallest region of a file.
 const MIN_REGION_BYTES: u64 = 4096;
+/// How much is copied or cleared at a time.
+const BLOCK_BYTES: usize = 4096;
 
 /// A directory in memory. A clone is the same directory, so that a store can be opened on it again.
 #[derive(Clone, Default)]
@@ -273,9 +275,8 @@ impl DiskFile for Handle {
     }
 
     fn map(&self, len: u64) -> io::Result<Map> {
-        let mut content = self.file.content.write();
-        let region = content.reserve(len)?;
-        Map::of_region(region, len)
+        let region = self.file.content.write().reserve(len)?;
+        Ok(Map::of_region(region, addressable(len)?))
     }
 }
 
@@ -290,7 +291,7 @@ impl Content {
         }
         let region = Arc::new(Region::anonymous(wanted.max(had.saturating_mul(2)))?);
         if let Some(old) = old {
-            old.copy_to(&region, addressable(self.len)?);
+            copy(old, &region, addressable(self.len)?);
             self.outgrown.retain(|region| region.strong_count() > 0);
             self.outgrown.push(Arc::downgrade(old));
         }
@@ -311,12 +312,20 @@ impl Content {
 
     /// Keeps the bytes above the file's end zeros when it is cut to `bytes`.
     fn clear(&self, bytes: u64) -> io::Result<()> {
-        const ZEROS: [u8; 4096] = [0; 4096];
         let end = addressable(self.len)?;
-        for start in (addressable(bytes)?..end).step_by(ZEROS.len()) {
-            self.put(&ZEROS[..ZEROS.len().min(end - start)], start);
+        for start in (addressable(bytes)?..end).step_by(BLOCK_BYTES) {
+            self.put(&[0; BLOCK_BYTES][..BLOCK_BYTES.min(end - start)], start);
         }
         Ok(())
+    }
+}
+
+fn copy(from: &Region, to: &Region, len: usize) {
+    let mut block = [0; BLOCK_BYTES];
+    for start in (0..len).step_by(BLOCK_BYTES) {
+        let block = &mut block[..BLOCK_BYTES.min(len - start)];
+        from.read(block, start);
+        to.write(block, start);
     }
 }
 

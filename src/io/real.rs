@@ -73,8 +73,11 @@ impl Disk for RealDisk {
             }
             Err(TryLockError::Error(error)) => return Err(LockError::Io(error)),
         }
-        let lock = RealLock { locked, owner };
-        name_owner(self, &lock)?;
+        let lock = RealLock {
+            locked,
+            taken_by: std::process::id(),
+        };
+        name_owner(self, &lock, owner)?;
         Ok(Box::new(lock))
     }
 
@@ -233,14 +236,14 @@ fn open_or_create(disk: &RealDisk, name: &str) -> io::Result<File> {
 }
 
 #[cfg(unix)]
-fn name_owner(disk: &RealDisk, lock: &RealLock) -> io::Result<()> {
-    write_owner(open_or_create(disk, LOCK_FILE)?, lock.owner)
+fn name_owner(disk: &RealDisk, _: &RealLock, owner: u32) -> io::Result<()> {
+    write_owner(open_or_create(disk, LOCK_FILE)?, owner)
 }
 
 /// Where the file itself is locked, only the locked handle may write to it.
 #[cfg(not(unix))]
-fn name_owner(_: &RealDisk, lock: &RealLock) -> io::Result<()> {
-    write_owner(lock.locked.try_clone()?, lock.owner)
+fn name_owner(_: &RealDisk, lock: &RealLock, owner: u32) -> io::Result<()> {
+    write_owner(lock.locked.try_clone()?, owner)
 }
 
 fn write_owner(file: File, owner: u32) -> io::Result<()> {
@@ -264,7 +267,7 @@ fn read_owner(disk: &RealDisk) -> Option<u32> {
 #[derive(Debug)]
 struct RealLock {
     locked: File,
-    owner: u32,
+    taken_by: u32,
 }
 
 impl DiskLock for RealLock {}
@@ -273,7 +276,7 @@ impl Drop for RealLock {
     /// Closing alone would leave the lock to a child that was forked and has not exec'd yet; and a forked
     /// child that drops its copy must not release its parent's.
     fn drop(&mut self) {
-        if self.owner == std::process::id() {
+        if self.taken_by == std::process::id() {
             // Failing, the lock goes with the last copy of the descriptor.
             let _ = self.locked.unlock();
         }
@@ -326,3 +329,6 @@ impl DiskFile for RealFile {
         Map::of_file(&self.file, len)
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests;

@@ -1,0 +1,200 @@
+//! What only a real directory can show: links, pipes, other processes, modes.
+
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use super::*;
+
+const CHILD_DIRECTORY: &str = "QUIPU_TEST_LOCK_DIRECTORY";
+
+fn prepared(path: impl AsRef<Path>) -> RealDisk {
+    let disk = RealDisk::new(path);
+    disk.prepare().unwrap();
+    disk
+}
+
+/// Not a test by itself: run again by the one below, in a process of its own.
+#[test]
+fn holds_the_lock_until_killed() {
+    let Ok(path) = std::env::var(CHILD_DIRECTORY) else {
+        return;
+    };
+    let _lock = RealDisk::new(path).lock(std::process::id()).unwrap();
+    // Waits at the test's end of the pipe; it outlives this process, as an exec'd child may.
+    let mut grandchild = Command::new("cat").stdout(Stdio::null()).spawn().unwrap();
+    println!("\nlocked");
+    grandchild.wait().unwrap();
+}
+
+fn spawn_holder(path: &Path) -> Child {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "io::real::tests::holds_the_lock_until_killed",
+            "--nocapture",
+        ])
+        .env(CHILD_DIRECTORY, path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(
+        lines.map_while(Result::ok).any(|line| line == "locked"),
+        "child took the lock"
+    );
+    child
+}
+
+#[test]
+fn lock_dies_with_its_process_and_no_execed_child_keeps_it() {
+    let place = tempfile::tempdir().unwrap();
+    let disk = prepared(place.path());
+    let mut holder = spawn_holder(place.path());
+    // Kept open, so that the grandchild lives until the end of this test.
+    let _pipe = holder.stdin.take();
+    match disk.lock(1) {
+        Err(LockError::Held { owner }) => assert_eq!(owner, Some(holder.id())),
+        other => panic!("{other:?}"),
+    }
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    assert!(disk.lock(1).is_ok());
+}
+
+#[test]
+fn lock_holds_through_a_link_and_without_its_file() {
+    let place = tempfile::tempdir().unwrap();
+    let disk = prepared(place.path().join("store"));
+    symlink(place.path().join("store"), place.path().join("link")).unwrap();
+    let _lock = disk.lock(7).unwrap();
+    let linked = prepared(place.path().join("link"));
+    assert!(matches!(
+        linked.lock(8),
+        Err(LockError::Held { owner: Some(7) })
+    ));
+    disk.remove(LOCK_FILE).unwrap();
+    assert!(matches!(
+        linked.lock(8),
+        Err(LockError::Held { owner: None })
+    ));
+}
+
+#[test]
+fn lock_file_is_overwritten_whole() {
+    let place = tempfile::tempdir().unwrap();
+    let disk = prepared(place.path());
+    drop(disk.lock(u32::MAX).unwrap());
+    let _lock = disk.lock(5).unwrap();
+    assert_eq!(
+        fs::read_to_string(place.path().join(LOCK_FILE)).unwrap(),
+        "5\n"
+    );
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_without_hanging() {
+    let place = tempfile::tempdir().unwrap();
+    let disk = prepared(place.path().join("store"));
+    let at = |name: &str| place.path().join("store").join(name);
+    fs::write(place.path().join("outside"), "secret").unwrap();
+    symlink(place.path().join("outside"), at("link")).unwrap();
+    symlink(place.path().join("nowhere"), at("dangling")).unwrap();
+    fs::create_dir(at("dir")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+    assert!(
+        Command::new("mkfifo")
+            .arg(at("pipe"))
+            .status()
+            .unwrap()
+            .success()
+    );
+    for name in ["link", "dangling", "dir", "socket", "pipe"] {
+        for access in [Access::Read, Access::Write] {
+            let error = disk.open(name, access).unwrap_err();
+            assert_eq!(
+                error.kind(),
+                ErrorKind::InvalidData,
+                "{name} {access:?}: {error}"
+            );
+        }
+        let error = disk.open(name, Access::CreateNew).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{name}");
+    }
+    assert!(disk.list("").unwrap().iter().all(|entry| !entry.is_file));
+}
+
+#[test]
+fn pipe_as_lock_file_or_as_store_does_not_hang() {
+    let place = tempfile::tempdir().unwrap();
+    let pipe = place.path().join(LOCK_FILE);
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let disk = prepared(place.path());
+    let refused = |disk: &RealDisk| match disk.lock(1) {
+        Err(LockError::Io(error)) => error.kind(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(&disk), ErrorKind::InvalidData);
+    let disk = RealDisk::new(&pipe);
+    assert_eq!(refused(&disk), ErrorKind::NotADirectory);
+    assert_eq!(disk.prepare().unwrap_err().kind(), ErrorKind::NotADirectory);
+}
+
+#[test]
+fn linked_directory_inside_the_store_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let disk = prepared(place.path().join("store"));
+    symlink(place.path(), place.path().join("store/segments")).unwrap();
+    assert_eq!(
+        disk.list("segments").unwrap_err().kind(),
+        ErrorKind::NotADirectory
+    );
+    assert_eq!(
+        disk.create_dir("segments").unwrap_err().kind(),
+        ErrorKind::NotADirectory
+    );
+}
+
+#[test]
+fn missing_parents_are_made_for_the_owner_only() {
+    let place = tempfile::tempdir().unwrap();
+    let disk = prepared(place.path().join("a/b/store"));
+    disk.prepare().unwrap();
+    disk.create_dir("segments").unwrap();
+    disk.open("segments/1", Access::CreateNew).unwrap();
+    let mode = |name: &str| {
+        fs::metadata(place.path().join(name))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777
+    };
+    for dir in ["a", "a/b", "a/b/store", "a/b/store/segments"] {
+        assert_eq!(mode(dir), 0o700, "{dir}");
+    }
+    assert_eq!(mode("a/b/store/segments/1"), 0o600);
+}
+
+#[test]
+fn file_in_place_of_a_directory_is_named() {
+    let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join("file"), "").unwrap();
+    for path in ["file", "file/store"] {
+        let error = RealDisk::new(place.path().join(path))
+            .prepare()
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotADirectory, "{path}: {error}");
+    }
+    assert_eq!(
+        RealDisk::new("").prepare().unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
+}
