@@ -4,11 +4,29 @@ use std::fmt::Debug;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Time and chance, as the store sees them; asked by the writer and by threads that make ids.
+///
+/// ```
+/// use quipu::io::Clock;
+///
+/// /// For tests that want the same time in every run.
+/// #[derive(Debug)]
+/// struct Stopped;
+///
+/// impl Clock for Stopped {
+///     fn now(&self) -> u64 {
+///         1_000_000_000
+///     }
+///
+///     fn entropy(&self) -> [u8; 16] {
+///         [7; 16]
+///     }
+/// }
+/// ```
 pub trait Clock: Send + Sync + Debug {
     /// Nanoseconds since 1970 in UTC. It may stand still or go back; the store copes.
     fn now(&self) -> u64;
 
-    /// Sixteen bytes that were never handed out before, each bit of them random.
+    /// Sixteen random bytes; ids are made of them, so a clock that repeats them makes one id twice.
     fn entropy(&self) -> [u8; 16];
 }
 

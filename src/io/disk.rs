@@ -32,6 +32,8 @@ pub struct Entry {
 }
 
 /// One store directory.
+///
+/// A wrapper delegates each call and changes the ones it is about; [`Map`]s come from the disk inside.
 pub trait Disk: Send + Sync + Debug {
     /// What to call this disk in messages: the path of the directory.
     fn describe(&self) -> String;

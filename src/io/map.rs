@@ -42,7 +42,7 @@ impl Map {
     /// Within a file's map but beyond its end, or above the visible mark, nothing may be borrowed.
     pub(crate) fn slice(&self, offset: u64, len: usize) -> Option<&[u8]> {
         let start = usize::try_from(offset).ok()?;
-        let end = start.checked_add(len).filter(|end| *end <= self.len)?;
+        start.checked_add(len).filter(|end| *end <= self.len)?;
         // SAFETY: a map is never longer than its region, which is mapped while `self` lives, and by the
         // contract above no one writes to them or cuts them off while they are borrowed.
         Some(unsafe { std::slice::from_raw_parts(self.region.0.as_ptr().add(start), len) })

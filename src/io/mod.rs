@@ -2,7 +2,24 @@
 //!
 //! [`RealDisk`] and [`MemoryDisk`] are the two disks that come with the crate. A program or a test that
 //! wants another one, say one that fails on purpose, implements [`Disk`] and [`DiskFile`] around one of
-//! them. Nothing here knows what a segment is.
+//! them, and one that wants its own time implements [`Clock`]. Nothing here knows what a segment is.
+//!
+//! A disk does each thing once and reports what came of it:
+//!
+//! ```
+//! use quipu::io::{Access, Disk, MemoryDisk};
+//!
+//! let disk = MemoryDisk::new();
+//! let file = disk.open("note", Access::CreateNew)?;
+//! file.write_at(b"knot", 0)?;
+//! file.sync_data()?;
+//! disk.sync_dir("")?;
+//!
+//! let mut bytes = [0; 4];
+//! assert_eq!(disk.open("note", Access::Read)?.read_at(&mut bytes, 0)?, 4);
+//! assert_eq!(&bytes, b"knot");
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 mod clock;
 mod disk;

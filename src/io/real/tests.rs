@@ -198,3 +198,30 @@ fn file_in_place_of_a_directory_is_named() {
         ErrorKind::InvalidInput
     );
 }
+
+/// What a fork leaves: the lock, and a copy of its descriptor elsewhere.
+fn lock_with_copy(disk: &RealDisk, taken_by: u32) -> (RealLock, File) {
+    let locked = open_to_lock(disk).unwrap();
+    locked.try_lock().unwrap();
+    let copy = locked.try_clone().unwrap();
+    (RealLock { locked, taken_by }, copy)
+}
+
+#[test]
+fn dropped_lock_is_free_while_a_forked_child_has_a_copy() {
+    let place = tempfile::tempdir().unwrap();
+    let disk = prepared(place.path());
+    let (lock, _copy) = lock_with_copy(&disk, std::process::id());
+    drop(lock);
+    assert!(disk.lock(1).is_ok());
+}
+
+#[test]
+fn forked_child_that_drops_its_copy_leaves_the_parent_its_lock() {
+    let place = tempfile::tempdir().unwrap();
+    let disk = prepared(place.path());
+    let parent = std::process::id() + 1;
+    let (lock, _copy) = lock_with_copy(&disk, parent);
+    drop(lock);
+    assert!(matches!(disk.lock(1), Err(LockError::Held { owner: None })));
+}
