@@ -347,6 +347,7 @@ impl RecordLayout {
 }
 
 const HEAD_AT: u32 = 16;
+// cast: 16 fits any usize
 const _: () = assert!(HEAD_AT as usize == FRAME_HEADER_BYTES);
 
 #[inline]
