@@ -6,6 +6,8 @@
 pub(crate) mod codec;
 pub(crate) mod crc;
 pub(crate) mod frame;
+#[cfg(test)]
+mod golden;
 pub(crate) mod group;
 pub(crate) mod hint;
 mod kept;
