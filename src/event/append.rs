@@ -72,3 +72,79 @@ impl AppendOptions {
         Batch::single(event, expectation, self.terms)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::batch::{BatchLimits, PreparedBatch};
+
+    const KIND: EventKind = EventKind::literal("order.placed");
+
+    fn prepared(options: AppendOptions) -> PreparedBatch {
+        let coordinate = Coordinate::new("order:1", "shop").unwrap();
+        let limits = BatchLimits {
+            payload_bytes: 100,
+            events: 1,
+            bytes: 1000,
+        };
+        options
+            .into_batch(&coordinate, KIND, &7)
+            .prepare(&limits)
+            .unwrap()
+    }
+
+    #[test]
+    fn an_append_is_a_batch_of_one() {
+        let batch = prepared(AppendOptions::new());
+        assert_eq!(batch.events.len(), 1);
+        assert_eq!(batch.events[0].payload, [7]);
+        assert!(batch.expectations.is_empty() && batch.conditions.is_empty());
+    }
+
+    #[test]
+    fn an_expectation_is_of_the_own_entity() {
+        for (options, expected) in [
+            (
+                AppendOptions::new().expect_no_stream(),
+                ExpectedRevision::NoStream,
+            ),
+            (
+                AppendOptions::new().expect_stream(),
+                ExpectedRevision::StreamExists,
+            ),
+            (
+                AppendOptions::new().expect_revision(3),
+                ExpectedRevision::Exactly(3.into()),
+            ),
+            (
+                AppendOptions::new().expect_revision(0),
+                ExpectedRevision::NoStream,
+            ),
+        ] {
+            let batch = prepared(options);
+            assert_eq!(&*batch.expectations[0].entity, "order:1");
+            assert_eq!(batch.expectations[0].expected, expected);
+        }
+    }
+
+    #[test]
+    fn all_that_is_said_reaches_the_batch() {
+        let id = EventId::from_bytes([1; 16]);
+        let batch = prepared(
+            AppendOptions::new()
+                .tag("a")
+                .event_id(id)
+                .unless_any(Query::all(), 4)
+                .idempotency_key("k")
+                .durability(Durability::Buffered),
+        );
+        assert_eq!(batch.events[0].id, Some(id));
+        assert_eq!(*batch.events[0].tags[0], *"a");
+        assert_eq!(
+            batch.conditions,
+            [Condition::UnlessAny(Query::all(), 4.into())]
+        );
+        assert!(batch.key.is_some());
+        assert_eq!(batch.durability, Some(Durability::Buffered));
+    }
+}

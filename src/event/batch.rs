@@ -258,3 +258,156 @@ fn content_digest(events: &[PreparedEvent]) -> [u8; 16] {
     }
     content.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::StoreErrorKind;
+    use crate::event::coordinate::Coordinate;
+    use crate::event::id::EventId;
+    use crate::event::kind::EventKind;
+    use crate::event::region::Region;
+
+    const KIND: EventKind = EventKind::literal("order.placed");
+    const LIMITS: BatchLimits = BatchLimits {
+        payload_bytes: 1000,
+        events: 3,
+        bytes: 10_000,
+    };
+
+    fn draft(entity: &str) -> EventDraft {
+        EventDraft::new(&Coordinate::new(entity, "shop").unwrap(), &KIND, &7)
+    }
+
+    fn one() -> Batch {
+        Batch::new().event(draft("order:1"))
+    }
+
+    fn refused(batch: Batch) -> bool {
+        batch
+            .prepare(&LIMITS)
+            .is_err_and(|error| error.kind() == StoreErrorKind::Argument)
+    }
+
+    #[test]
+    fn an_empty_batch_is_refused() {
+        assert!(Batch::new().is_empty());
+        assert!(refused(Batch::new()));
+    }
+
+    #[test]
+    fn a_batch_at_its_bound_passes_and_one_event_more_does_not() {
+        let full = Batch::new().events(["a", "b", "c"].map(draft));
+        assert_eq!(full.len(), 3);
+        assert!(full.clone().prepare(&LIMITS).is_ok());
+        assert!(refused(full.event(draft("d"))));
+    }
+
+    #[test]
+    fn a_batch_of_too_many_bytes_is_refused() {
+        let bytes = draft("order:1").prepare(1000).unwrap().size_bound();
+        assert!(one().prepare(&BatchLimits { bytes, ..LIMITS }).is_ok());
+        assert!(
+            one()
+                .prepare(&BatchLimits {
+                    bytes: bytes - 1,
+                    ..LIMITS
+                })
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn a_wrong_event_fails_the_whole_batch() {
+        assert!(refused(one().event(draft("order:2").tag(""))));
+    }
+
+    #[test]
+    fn an_event_id_given_twice_is_refused() {
+        let named = || draft("order:1").event_id(EventId::from_bytes([1; 16]));
+        assert!(refused(Batch::new().events([named(), named()])));
+    }
+
+    #[test]
+    fn expectations_are_checked_and_any_is_dropped() {
+        let batch = one()
+            .expect_revision("order:1", 4)
+            .expect_revision("order:2", ExpectedRevision::Any)
+            .prepare(&LIMITS)
+            .unwrap();
+        let [expectation] = batch.expectations.as_slice() else {
+            panic!("{batch:?}")
+        };
+        assert_eq!(&*expectation.entity, "order:1");
+        assert_eq!(expectation.entity_digest, hash::entity_digest("order:1"));
+        assert_eq!(expectation.expected, 4.into());
+        assert!(refused(one().expect_revision("", 4)));
+        let full = (0..3).fold(one(), |batch, _| batch.expect_revision("a", 1));
+        assert!(full.clone().prepare(&LIMITS).is_ok());
+        assert!(refused(full.expect_revision("a", 1)));
+    }
+
+    #[test]
+    fn sixteen_conditions_pass_and_one_more_does_not() {
+        let full = (0..8).fold(one(), |batch, _| {
+            batch
+                .unless_any(Query::tag("a"), 5)
+                .only_if(Region::entity("b"), 0)
+        });
+        let prepared = full.clone().prepare(&LIMITS).unwrap();
+        assert_eq!(prepared.conditions.len(), 16);
+        assert_eq!(
+            prepared.conditions[0],
+            Condition::UnlessAny(Query::tag("a"), 5.into())
+        );
+        assert_eq!(prepared.conditions[1].after(), 0);
+        assert!(refused(full.only_if(Query::all(), 0)));
+    }
+
+    #[test]
+    fn a_condition_with_a_range_is_refused() {
+        assert!(refused(one().unless_any(Region::all().positions(3..), 0)));
+    }
+
+    #[test]
+    fn a_key_of_64_bytes_passes_and_of_none_or_65_does_not() {
+        assert!(one().idempotency_key([1; 64]).prepare(&LIMITS).is_ok());
+        assert!(refused(one().idempotency_key([1; 65])));
+        assert!(refused(one().idempotency_key("")));
+    }
+
+    #[test]
+    fn content_is_what_the_promise_names_and_nothing_else() {
+        let content = |draft: EventDraft| {
+            let batch = Batch::new()
+                .event(draft)
+                .idempotency_key("k")
+                .prepare(&LIMITS)
+                .unwrap();
+            assert_eq!(batch.key.unwrap().key, hash::key_digest(b"k"));
+            batch.key.unwrap().content
+        };
+        let plain = content(draft("order:1"));
+        let id = EventId::from_bytes([1; 16]);
+        let retold = draft("order:1")
+            .event_id(id)
+            .correlation(id)
+            .metadata("k", "v");
+        assert_eq!(content(retold), plain);
+        assert_eq!(content(draft("order:1").caused_by(id)), plain);
+        assert_ne!(content(draft("order:2")), plain);
+        assert_ne!(content(draft("order:1").tag("a")), plain);
+        assert_ne!(content(draft("order:1").schema_version(2)), plain);
+        assert_eq!(one().prepare(&LIMITS).unwrap().key, None);
+    }
+
+    #[test]
+    fn durability_is_the_stores_unless_said() {
+        assert_eq!(one().prepare(&LIMITS).unwrap().durability, None);
+        let buffered = one()
+            .durability(Durability::Buffered)
+            .prepare(&LIMITS)
+            .unwrap();
+        assert_eq!(buffered.durability, Some(Durability::Buffered));
+    }
+}

@@ -314,3 +314,162 @@ fn check_parents(parents: &[EventId], own: Option<EventId>) -> Result<()> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::StoreErrorKind;
+    use crate::event::payload::RawPayload;
+
+    const KIND: EventKind = EventKind::literal("order.placed");
+    const MAX_PAYLOAD: usize = 1000;
+
+    fn draft() -> EventDraft {
+        EventDraft::new(&Coordinate::new("order:1", "shop").unwrap(), &KIND, &7)
+    }
+
+    fn refused(draft: EventDraft) -> bool {
+        draft
+            .prepare(MAX_PAYLOAD)
+            .is_err_and(|error| error.kind() == StoreErrorKind::Argument)
+    }
+
+    fn id(number: u8) -> EventId {
+        EventId::from_bytes([number; 16])
+    }
+
+    #[test]
+    fn a_plain_draft_prepares_with_its_defaults() {
+        let event = draft().prepare(MAX_PAYLOAD).unwrap();
+        assert_eq!(event.coordinate.entity(), "order:1");
+        assert_eq!((event.kind, event.schema_version), (KIND, 1));
+        assert_eq!(event.payload, [7]);
+        assert_eq!(event.payload_hash, hash::payload_hash(&[7]));
+        assert_eq!(event.entity_digest, hash::entity_digest("order:1"));
+        assert_eq!(event.labels, [0; 32]);
+        assert!(event.tags.is_empty() && event.metadata.is_empty() && event.parents.is_empty());
+        assert_eq!(
+            (event.correlation, event.id, event.occurred_at),
+            (None, None, None)
+        );
+    }
+
+    #[test]
+    fn everything_said_of_an_event_is_kept() {
+        let event = draft()
+            .correlation(id(3))
+            .event_id(id(4))
+            .caused_by(id(2))
+            .caused_by(id(1))
+            .occurred_at(Timestamp::from_secs(5))
+            .schema_version(6)
+            .prepare(MAX_PAYLOAD)
+            .unwrap();
+        assert_eq!(event.correlation, Some(id(3).into()));
+        assert_eq!(event.id, Some(id(4)));
+        assert_eq!(event.parents, [id(2), id(1)]);
+        assert_eq!(event.occurred_at, Some(Timestamp::from_secs(5)));
+        assert_eq!(event.schema_version, 6);
+    }
+
+    #[test]
+    fn labels_are_sorted_before_they_are_hashed() {
+        let event = draft()
+            .tags(["b", "a", "b"])
+            .metadata("y", "1")
+            .metadata("x", "2")
+            .prepare(MAX_PAYLOAD)
+            .unwrap();
+        assert_eq!(event.tags, ["a".into(), "b".into()]);
+        assert_eq!(event.metadata[0], ("x".into(), "2".into()));
+        let expected =
+            hash::labels_digest(["a", "b"].into_iter(), [("x", "2"), ("y", "1")].into_iter());
+        assert_eq!(event.labels, expected);
+    }
+
+    #[test]
+    fn thirty_two_tags_pass_and_one_more_does_not() {
+        let tags = |count: usize| draft().tags((0..count).map(|at| format!("tag:{at}")));
+        assert!(tags(32).prepare(MAX_PAYLOAD).is_ok());
+        assert!(
+            tags(32).tag("tag:0").prepare(MAX_PAYLOAD).is_ok(),
+            "doubles count once"
+        );
+        assert!(refused(tags(33)));
+        assert!(refused(draft().tag("")) && refused(draft().tag("x".repeat(257))));
+    }
+
+    #[test]
+    fn sixty_four_parents_pass_and_one_more_does_not() {
+        let parents = |count: u8| (0..count).fold(draft(), |draft, at| draft.caused_by(id(at)));
+        assert!(parents(64).prepare(MAX_PAYLOAD).is_ok());
+        assert!(refused(parents(65)));
+    }
+
+    #[test]
+    fn a_parent_is_named_once_and_is_another_event() {
+        assert!(refused(draft().caused_by(id(1)).caused_by(id(1))));
+        assert!(refused(draft().caused_by(id(1)).event_id(id(1))));
+    }
+
+    #[test]
+    fn metadata_is_bounded_by_entry_and_in_all() {
+        let entries = |count: usize| {
+            (0..count).fold(draft(), |draft, at| draft.metadata(format!("k{at}"), ""))
+        };
+        assert!(entries(32).prepare(MAX_PAYLOAD).is_ok());
+        assert!(refused(entries(33)));
+        let sized = |key: usize, value: usize| draft().metadata("k".repeat(key), "v".repeat(value));
+        assert!(sized(128, 1024).prepare(MAX_PAYLOAD).is_ok());
+        assert!(refused(sized(129, 0)) && refused(sized(1, 1025)) && refused(sized(0, 1)));
+        let eight = (0..8).fold(draft(), |draft, at| {
+            draft.metadata(format!("k{at}"), "v".repeat(1022))
+        });
+        assert!(eight.clone().prepare(MAX_PAYLOAD).is_ok());
+        assert!(refused(eight.metadata("x", "")));
+        assert!(refused(draft().metadata("k", "1").metadata("k", "2")));
+    }
+
+    #[test]
+    fn a_payload_at_the_bound_passes_and_one_byte_more_does_not() {
+        let sized = |bytes: usize| {
+            let text = "x".repeat(bytes - 3);
+            EventDraft::new(
+                &Coordinate::new("order:1", "shop").unwrap(),
+                &KIND,
+                text.as_str(),
+            )
+        };
+        assert_eq!(
+            sized(MAX_PAYLOAD)
+                .prepare(MAX_PAYLOAD)
+                .unwrap()
+                .payload
+                .len(),
+            MAX_PAYLOAD
+        );
+        assert!(refused(sized(MAX_PAYLOAD + 1)));
+    }
+
+    #[test]
+    fn a_payload_that_does_not_encode_fails_when_prepared() {
+        let coordinate = Coordinate::new("order:1", "shop").unwrap();
+        let draft = EventDraft::new(&coordinate, &KIND, &RawPayload::new(&[0xc1]));
+        for draft in [draft.clone(), draft] {
+            assert_eq!(
+                draft.prepare(MAX_PAYLOAD).unwrap_err().kind(),
+                StoreErrorKind::Payload
+            );
+        }
+    }
+
+    #[test]
+    fn the_size_bound_counts_what_grows() {
+        let plain = draft().prepare(MAX_PAYLOAD).unwrap().size_bound();
+        let more = draft().tag("abc").caused_by(id(1)).metadata("k", "value");
+        assert_eq!(
+            more.prepare(MAX_PAYLOAD).unwrap().size_bound(),
+            plain + 3 + 8 + 16 + 6 + 8
+        );
+    }
+}

@@ -257,3 +257,257 @@ pub(crate) fn fold_digest(before: &[u8; 32], hash: &[u8; 32]) -> [u8; 32] {
     both[32..].copy_from_slice(hash);
     blake3::keyed_hash(&DIGEST, &both).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::String;
+    use alloc::vec::Vec;
+
+    const DIGEST_GOLDEN: &str = "8e897ae9df80860cd8452c329870d193543899944c258717e0ab808d050e8581";
+    const EVENT_GOLDEN: &str = "0f145252b3434935f6c07a6905f08b28d774051b0df54e08b10236dca1b2211d";
+    const CONTENT_GOLDEN: &str = "6255b4ae6bed320ec0a1655b056621a5";
+    const KEY_GOLDEN: &str = "c582835d935cd8ec0cbd8472ff256490";
+    const ENTITY_GOLDEN: &str = "cb75f9f9188960b63f391a4fdbef493d";
+    const REST_GOLDEN: &str = "19674c963b5d514a746b75ad849d1cf98de0d414e2949a7613bf666efb14d2ce";
+    const FACTS_GOLDEN: &str = "070bc1d3e6ff27ca5b4ddd2e4dcb46b2925da5d4bf8cb5fcaa3b7c5192189d64";
+    const LABELS_GOLDEN: &str = "3764e2e56c790392f64e8d8a7c1485109defd115968eedb97a67f39387d65749";
+    const PAYLOAD_GOLDEN: &str = "8ad8ea690020bced0af1c0d9a175b6cf8ec4352a6dd388b39b8bbabd44d91aeb";
+
+    /// H(label, x) as docs/format.md has it, by another road than the code takes.
+    fn page(label: &str, parts: &[&[u8]]) -> [u8; 32] {
+        let mut key = label.as_bytes().to_vec();
+        key.resize(32, 0);
+        let mut hasher = blake3::Hasher::new_keyed(key.as_slice().try_into().unwrap());
+        parts.iter().for_each(|part| drop(hasher.update(part)));
+        hasher.finalize().into()
+    }
+
+    fn number(value: usize) -> [u8; 8] {
+        u64::try_from(value).unwrap().to_le_bytes()
+    }
+
+    fn string(text: &str) -> Vec<u8> {
+        [&number(text.len())[..], text.as_bytes()].concat()
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn facts(entity: &str) -> Facts<'_> {
+        Facts {
+            schema_version: 0x0102,
+            codec: 0,
+            cipher: 0,
+            payload_length: 5,
+            payload_hash: &[1; 32],
+            labels: &[2; 32],
+            correlation: &[3; 16],
+            occurred_at: Some(4),
+            entity,
+            scope: "shop",
+            kind: "order.placed",
+            key_reference: b"",
+            extension: b"",
+        }
+    }
+
+    fn facts_by_the_page(entity: &str, parents: &[[u8; 16]]) -> [u8; 32] {
+        page(
+            "quipu.facts.v1",
+            &[
+                &[2, 1, 0, 0],
+                &number(5),
+                &[1; 32],
+                &[2; 32],
+                &[3; 16],
+                &[1],
+                &number(4),
+                &number(parents.len()),
+                parents.as_flattened(),
+                &string(entity),
+                &string("shop"),
+                &string("order.placed"),
+                &string(""),
+                &string(""),
+            ],
+        )
+    }
+
+    fn kept() -> Kept<'static> {
+        Kept {
+            position: 10,
+            revision: 3,
+            previous: 7,
+            recorded_at: 1_700_000_000_000_000_000,
+            id: &[1; 16],
+            entity_digest: &[2; 16],
+            batch_index: 1,
+            batch_length: 2,
+            key_digest: &[3; 16],
+            content_digest: &[4; 16],
+            rest: &[5; 32],
+        }
+    }
+
+    #[test]
+    fn payload_hash_is_as_on_the_page() {
+        let long = vec![7; 100_000];
+        assert_eq!(payload_hash(&long), page("quipu.payload.v1", &[&long]));
+        assert_eq!(hex(&payload_hash(b"\xc0")), PAYLOAD_GOLDEN);
+    }
+
+    #[test]
+    fn labels_digest_is_as_on_the_page_and_zero_without_labels() {
+        let none = [""; 0];
+        assert_eq!(
+            labels_digest(none.into_iter(), [("", ""); 0].into_iter()),
+            [0; 32]
+        );
+        let both = labels_digest(["a", "bc"].into_iter(), [("k", "v")].into_iter());
+        let parts = [
+            &number(2)[..],
+            &string("a"),
+            &string("bc"),
+            &number(1),
+            &string("k"),
+            &string("v"),
+        ];
+        assert_eq!(both, page("quipu.labels.v1", &parts));
+        assert_eq!(hex(&both), LABELS_GOLDEN);
+    }
+
+    #[test]
+    fn facts_digest_is_as_on_the_page() {
+        let parents = [[8; 16], [9; 16]];
+        let digest = facts_digest(&facts("order:1"), parents.into_iter());
+        assert_eq!(digest, facts_by_the_page("order:1", &parents));
+        assert_eq!(hex(&digest), FACTS_GOLDEN);
+    }
+
+    #[test]
+    fn an_absent_time_differs_from_time_zero() {
+        let with = |occurred_at| {
+            let facts = Facts {
+                occurred_at,
+                ..facts("order:1")
+            };
+            facts_digest(&facts, [].into_iter())
+        };
+        assert_ne!(with(None), with(Some(0)));
+    }
+
+    #[test]
+    fn facts_longer_than_the_buffer_hash_alike() {
+        for (entity_bytes, parents) in [(512, 64), (1, 64), (512, 10), (512, 30), (300, 33)] {
+            let entity = "e".repeat(entity_bytes);
+            let parents = vec![[6; 16]; parents];
+            let digest = facts_digest(&facts(&entity), parents.iter().copied());
+            assert_eq!(digest, facts_by_the_page(&entity, &parents));
+        }
+    }
+
+    #[test]
+    fn a_sink_forgets_nothing_around_its_bound() {
+        for total in BUFFER_BYTES - 3..BUFFER_BYTES + 4 {
+            for piece in [1, 7, 500, 2000] {
+                let bytes: Vec<u8> = (0..total)
+                    .map(|at| u8::try_from(at % 251).unwrap())
+                    .collect();
+                let mut sink = Sink::new(&REST);
+                bytes.chunks(piece).for_each(|chunk| sink.bytes(chunk));
+                assert_eq!(
+                    sink.finish(),
+                    page("quipu.rest.v1", &[&bytes]),
+                    "{total} by {piece}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn rest_digest_is_as_on_the_page() {
+        let digest = rest_digest(&[1; 32], &[2; 32], [[3; 32], [4; 32]].into_iter());
+        let parts = [&[1; 32][..], &[2; 32], &[3; 32], &[4; 32]];
+        assert_eq!(digest, page("quipu.rest.v1", &parts));
+        assert_eq!(hex(&digest), REST_GOLDEN);
+    }
+
+    #[test]
+    fn short_digests_are_the_first_half_of_their_hash() {
+        assert_eq!(
+            entity_digest("order:1"),
+            page("quipu.entity.v1", &[b"order:1"])[..16]
+        );
+        assert_eq!(
+            key_digest(b"retry-1"),
+            page("quipu.key.v1", &[b"retry-1"])[..16]
+        );
+        assert_eq!(hex(&entity_digest("order:1")), ENTITY_GOLDEN);
+        assert_eq!(hex(&key_digest(b"retry-1")), KEY_GOLDEN);
+    }
+
+    #[test]
+    fn content_digest_is_as_on_the_page() {
+        let mut content = ContentDigest::new(2);
+        content.push(
+            "order:1",
+            "shop",
+            "order.placed",
+            1,
+            &[1; 32],
+            ["a", "b"].into_iter(),
+        );
+        content.push("order:2", "shop", "order.paid", 2, &[2; 32], [].into_iter());
+        let digest = content.finish();
+        let parts: [&[u8]; 15] = [
+            &number(2),
+            &string("order:1"),
+            &string("shop"),
+            &string("order.placed"),
+            &[1, 0],
+            &[1; 32],
+            &number(2),
+            &string("a"),
+            &string("b"),
+            &string("order:2"),
+            &string("shop"),
+            &string("order.paid"),
+            &[2, 0],
+            &[2; 32],
+            &number(0),
+        ];
+        assert_eq!(digest, page("quipu.content.v1", &parts)[..16]);
+        assert_eq!(hex(&digest), CONTENT_GOLDEN);
+    }
+
+    #[test]
+    fn event_hash_is_as_on_the_page() {
+        let parts: [&[u8]; 11] = [
+            &number(10),
+            &number(3),
+            &number(7),
+            &number(1_700_000_000_000_000_000),
+            &[1; 16],
+            &[2; 16],
+            &[1, 0, 0, 0],
+            &[2, 0, 0, 0],
+            &[3; 16],
+            &[4; 16],
+            &[5; 32],
+        ];
+        assert_eq!(event_hash(&kept()), page("quipu.event.v1", &parts));
+        assert_eq!(hex(&event_hash(&kept())), EVENT_GOLDEN);
+    }
+
+    #[test]
+    fn the_running_digest_depends_on_order() {
+        let first = fold_digest(&[0; 32], &[1; 32]);
+        assert_eq!(first, page("quipu.digest.v1", &[&[0; 32], &[1; 32]]));
+        assert_eq!(hex(&first), DIGEST_GOLDEN);
+        let there = fold_digest(&first, &[2; 32]);
+        let back = fold_digest(&fold_digest(&[0; 32], &[2; 32]), &[1; 32]);
+        assert_ne!(there, back);
+    }
+}

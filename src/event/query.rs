@@ -115,3 +115,65 @@ impl From<Region> for Query {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::timestamp::Timestamp;
+
+    fn fits(query: &Query, entity: &str, kind: &str) -> bool {
+        query.matches(&Facets {
+            entity,
+            scope: "shop",
+            kind,
+            tags: [].into_iter(),
+            correlation: CorrelationId::from_bytes([0; 16]),
+            position: 1,
+            revision: 1,
+            recorded_at: Timestamp::default(),
+        })
+    }
+
+    #[test]
+    fn a_query_means_any_of_its_regions() {
+        let query = Query::entity("a").or(Region::all().kind("x.y"));
+        assert!(fits(&query, "a", "z"));
+        assert!(fits(&query, "b", "x.y"));
+        assert!(!fits(&query, "b", "z"));
+        assert!(fits(&Query::all(), "b", "z"));
+    }
+
+    #[test]
+    fn the_short_forms_equal_their_regions() {
+        let story = CorrelationId::from_bytes([1; 16]);
+        for (query, region) in [
+            (Query::all(), Region::all()),
+            (Query::entity("a"), Region::entity("a")),
+            (Query::entity_prefix("a"), Region::entity_prefix("a")),
+            (Query::scope("a"), Region::all().scope("a")),
+            (Query::kind("a"), Region::all().kind("a")),
+            (Query::kind_prefix("a"), Region::all().kind_prefix("a")),
+            (Query::tag("a"), Region::all().tag("a")),
+            (Query::correlation(story), Region::all().correlation(story)),
+        ] {
+            assert_eq!(query, Query::from(region));
+        }
+    }
+
+    #[test]
+    fn sixty_four_regions_pass_and_one_more_does_not() {
+        let full = (1..64).fold(Query::all(), |query, _| query.or(Region::all()));
+        assert_eq!(full.regions().len(), 64);
+        assert!(full.check().is_ok() && full.check_condition().is_ok());
+        let over = full.or(Region::all());
+        assert!(over.check().is_err() && over.check_condition().is_err());
+    }
+
+    #[test]
+    fn every_region_is_checked() {
+        assert!(Query::all().or(Region::entity("")).check().is_err());
+        let ranged = Query::all().or(Region::all().positions(1..));
+        assert!(ranged.check().is_ok());
+        assert!(ranged.check_condition().is_err());
+    }
+}

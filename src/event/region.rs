@@ -298,3 +298,174 @@ fn inclusive<T>(range: &impl RangeBounds<T>, number: impl Fn(&T) -> u64) -> (u64
         .filter(|(first, last)| first <= last)
         .unwrap_or(NOTHING)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::StoreErrorKind;
+    use crate::event::id::EventId;
+
+    const STORY: CorrelationId = CorrelationId::from_bytes([7; 16]);
+
+    /// Asks about an `order.placed` of `order:1` in `shop/eu`, tagged `a` and `b`, at position 5 and revision 2.
+    fn fits(region: &Region) -> bool {
+        region.check().unwrap();
+        region.matches(&Facets {
+            entity: "order:1",
+            scope: "shop/eu",
+            kind: "order.placed",
+            tags: ["a", "b"].into_iter(),
+            correlation: STORY,
+            position: 5,
+            revision: 2,
+            recorded_at: Timestamp::from_secs(100),
+        })
+    }
+
+    #[test]
+    fn a_region_without_terms_means_everything() {
+        assert!(fits(&Region::all()));
+        assert_eq!(Region::all(), Region::default());
+    }
+
+    #[test]
+    fn an_exact_name_fits_itself_and_a_prefix_what_begins_with_it() {
+        for region in [
+            Region::entity("order:1"),
+            Region::entity_prefix("order:"),
+            Region::entity_prefix("order:1"),
+            Region::entity_prefix(""),
+            Region::all().scope("shop/eu"),
+            Region::all().scope_prefix("shop/"),
+            Region::all().kind("order.placed"),
+            Region::all().kind_prefix("order."),
+        ] {
+            assert!(fits(&region), "{region:?}");
+        }
+        for region in [
+            Region::entity("order:"),
+            Region::entity("order:11"),
+            Region::entity_prefix("order:12"),
+            Region::all().scope("shop"),
+            Region::all().scope_prefix("eu"),
+            Region::all().kind("order"),
+            Region::all().kind_prefix("placed"),
+        ] {
+            assert!(!fits(&region), "{region:?}");
+        }
+    }
+
+    #[test]
+    fn kinds_mean_any_and_tags_mean_all() {
+        assert!(fits(&Region::all().kind("order.paid").kind("order.placed")));
+        assert!(fits(
+            &Region::all().kind("stock.taken").kind_prefix("order.")
+        ));
+        assert!(!fits(
+            &Region::all().kind("order.paid").kind_prefix("stock.")
+        ));
+        assert!(fits(&Region::all().tag("b").tag("a")));
+        assert!(!fits(&Region::all().tag("a").tag("c")));
+    }
+
+    #[test]
+    fn terms_of_different_axes_must_all_hold() {
+        let region = Region::entity("order:1")
+            .scope("shop/eu")
+            .kind("order.placed")
+            .tag("a");
+        assert!(fits(&region));
+        assert!(!fits(&region.scope("shop/us")));
+    }
+
+    #[test]
+    fn correlation_is_the_story_or_its_first_event() {
+        assert!(fits(&Region::all().correlation(STORY)));
+        assert!(fits(
+            &Region::all().correlation(EventId::from_bytes([7; 16]))
+        ));
+        assert!(!fits(
+            &Region::all().correlation(CorrelationId::from_bytes([8; 16]))
+        ));
+    }
+
+    #[test]
+    fn ranges_take_every_kind_of_bound() {
+        for region in [
+            Region::all().positions(..),
+            Region::all().positions(5..6),
+            Region::all().positions(5..=5),
+            Region::all().positions((Bound::Excluded(4), Bound::Unbounded)),
+            Region::all().revisions(..=2),
+            Region::all().recorded(Timestamp::from_secs(100)..),
+        ] {
+            assert!(fits(&region), "{region:?}");
+        }
+        for region in [
+            Region::all().positions(6..),
+            Region::all().positions(..5),
+            Region::all().positions(5..5),
+            Region::all().revisions(3..),
+            Region::all().revisions(..0),
+            Region::all().revisions((Bound::Excluded(u64::MAX), Bound::Unbounded)),
+            Region::all().recorded(..Timestamp::from_secs(100)),
+        ] {
+            assert!(!fits(&region), "{region:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_range_reads_as_empty() {
+        #[expect(clippy::reversed_empty_ranges, reason = "callers may write one")]
+        let region = Region::all().positions(9..3);
+        let (first, last) = region.position_range();
+        assert!(first > last);
+    }
+
+    #[test]
+    fn names_are_checked_late_and_as_argument() {
+        for region in [
+            Region::entity(""),
+            Region::entity("e".repeat(513)),
+            Region::entity_prefix("e".repeat(513)),
+            Region::all().scope("a\nb"),
+            Region::all().scope_prefix("s".repeat(513)),
+            Region::all().kind("a..b"),
+            Region::all().kind_prefix("k".repeat(129)),
+            Region::all().tag("t".repeat(257)),
+        ] {
+            assert_eq!(region.check().unwrap_err().kind(), StoreErrorKind::Argument);
+        }
+    }
+
+    #[test]
+    fn thirty_two_kinds_and_tags_pass_and_one_more_does_not() {
+        let kinds = |count: usize| {
+            (0..count).fold(Region::all(), |region, at| region.kind(format!("k{at}")))
+        };
+        let tags = |count: usize| {
+            (0..count).fold(Region::all(), |region, at| region.tag(format!("t{at}")))
+        };
+        assert!(kinds(32).check().is_ok() && tags(32).check().is_ok());
+        assert!(kinds(33).check().is_err() && tags(33).check().is_err());
+        assert!(
+            tags(32).tag("t0").check().is_ok(),
+            "a tag given twice counts once"
+        );
+    }
+
+    #[test]
+    fn a_condition_refuses_ranges() {
+        assert!(Region::entity("order:1").tag("a").check_condition().is_ok());
+        assert!(Region::all().positions(..).check_condition().is_ok());
+        for region in [
+            Region::all().positions(1..),
+            Region::all().revisions(..9),
+            Region::all().recorded(Timestamp::from_secs(1)..),
+            Region::entity(""),
+        ] {
+            let error = region.check_condition().unwrap_err();
+            assert_eq!(error.kind(), StoreErrorKind::Argument);
+        }
+    }
+}
