@@ -195,3 +195,82 @@ pub(crate) fn put_block(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::golden::Random;
+
+    fn varint_bytes(value: u64) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_varint(&mut out, value);
+        out
+    }
+
+    #[test]
+    fn varint_of_any_size_reads_back() {
+        let edges = (0..64)
+            .flat_map(|bit| [(1u64 << bit) - 1, 1 << bit])
+            .chain([u64::MAX]);
+        for value in edges {
+            let bytes = varint_bytes(value);
+            let mut reader = Reader::new(&bytes);
+            assert_eq!(reader.varint(), Ok(value));
+            assert_eq!(reader.finish(), Ok(()));
+        }
+        assert_eq!(varint_bytes(u64::MAX).len(), MAX_VARINT_BYTES);
+    }
+
+    #[test]
+    fn only_the_shortest_varint_is_read() {
+        let too_long: [&[u8]; 4] = [&[0x80, 0], &[0x81, 0], &[0xff, 0x80, 0], &[0x80; 10]];
+        for bytes in too_long {
+            assert_eq!(Reader::new(bytes).varint(), Err(BAD_VARINT), "{bytes:02x?}");
+        }
+        let beyond_64_bits = [&[0xff; 9][..], &[2]].concat();
+        assert_eq!(Reader::new(&beyond_64_bits).varint(), Err(BAD_VARINT));
+    }
+
+    #[test]
+    fn cut_varint_ends_too_early() {
+        let bytes = varint_bytes(u64::MAX);
+        for len in 0..bytes.len() {
+            assert_eq!(Reader::new(&bytes[..len]).varint(), Err(ENDS_EARLY));
+        }
+    }
+
+    #[test]
+    fn varint_from_random_bytes_is_the_one_that_would_be_written() {
+        let mut random = Random::from_clock();
+        for _ in 0..10_000 {
+            let len = random.below(12);
+            let bytes: Vec<u8> = (0..len)
+                .map(|_| random.byte() | random.byte() & 0x80)
+                .collect();
+            let mut reader = Reader::new(&bytes);
+            if let Ok(value) = reader.varint() {
+                let seed = random.seed;
+                assert_eq!(
+                    varint_bytes(value),
+                    bytes[..reader.at()],
+                    "random seed {seed}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn block_longer_than_the_bytes_is_refused() {
+        let bytes = [varint_bytes(u64::MAX), vec![1, 2, 3]].concat();
+        assert_eq!(Reader::new(&bytes).block(), Err(ENDS_EARLY));
+    }
+
+    #[test]
+    fn failed_read_does_not_move_the_reader() {
+        let mut reader = Reader::new(&[1, 2, 3]);
+        assert_eq!(reader.u32(), Err(ENDS_EARLY));
+        assert_eq!(reader.bytes(4), Err(ENDS_EARLY));
+        assert_eq!(reader.u16(), Ok(0x0201));
+        assert!(reader.finish().is_err());
+    }
+}

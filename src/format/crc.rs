@@ -44,3 +44,31 @@ pub(crate) fn plain(parts: &[&[u8]]) -> u32 {
     }
     hasher.finalize()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_crc_is_the_iso_hdlc_one() {
+        assert_eq!(plain(&[b"1234", b"56789"]), 0xcbf4_3926);
+    }
+
+    #[test]
+    fn seeded_crc_continues_from_store_salt_and_number() {
+        let seed = Seed::new(&[1; 16], &[2; 16], 3);
+        let number = 3u64.to_le_bytes();
+        assert_eq!(
+            seed.crc(&[b"a", b"b"]),
+            plain(&[&[1; 16], &[2; 16], &number, b"ab"])
+        );
+    }
+
+    #[test]
+    fn bytes_of_another_store_segment_or_time_do_not_pass() {
+        let crc = Seed::new(&[1; 16], &[2; 16], 3).crc(&[b"x"]);
+        assert_ne!(Seed::new(&[9; 16], &[2; 16], 3).crc(&[b"x"]), crc);
+        assert_ne!(Seed::new(&[1; 16], &[9; 16], 3).crc(&[b"x"]), crc);
+        assert_ne!(Seed::new(&[1; 16], &[2; 16], 4).crc(&[b"x"]), crc);
+    }
+}

@@ -122,3 +122,64 @@ fn head_crc(seed: &Seed, offset: u64, position: u64, covered: &[u8]) -> u32 {
     hasher.update(covered);
     hasher.finalize()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::golden::{self, FIRST_AT};
+    use crate::format::record::Record;
+
+    fn resealed(change: impl FnOnce(&mut Vec<u8>)) -> Result<Record, DecodeError> {
+        let mut frame = golden::first_frame().0;
+        change(&mut frame);
+        golden::reseal(&mut frame, FIRST_AT, 1);
+        Record::decode(&frame, &golden::seed(), FIRST_AT, 1)
+    }
+
+    #[test]
+    fn frame_of_another_place_is_refused() {
+        let (frame, _) = golden::first_frame();
+        for (offset, position) in [(FIRST_AT + 1, 1), (FIRST_AT, 2), (1, FIRST_AT)] {
+            let read = Record::decode(&frame, &golden::seed(), offset, position);
+            assert_eq!(read, Err(DecodeError::Corrupt("frame head checksum")));
+        }
+        let other_segment = Seed::new(&golden::STORE_ID, &[0x5A; 16], 2);
+        assert!(Record::decode(&frame, &other_segment, FIRST_AT, 1).is_err());
+    }
+
+    #[test]
+    fn unknown_kind_and_flag_are_unsupported_only_with_a_valid_checksum() {
+        for (at, byte) in [(14, 0), (14, 3), (14, 0xff), (15, 1), (15, 0x80)] {
+            let read = resealed(|frame| frame[at] = byte);
+            assert!(
+                matches!(read, Err(DecodeError::Unsupported(_))),
+                "{at}: {read:?}"
+            );
+
+            let mut damaged = golden::first_frame().0;
+            damaged[at] = byte;
+            let read = Record::decode(&damaged, &golden::seed(), FIRST_AT, 1);
+            assert!(
+                matches!(read, Err(DecodeError::Corrupt(_))),
+                "{at}: {read:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn lengths_beyond_the_bytes_are_refused() {
+        let mut frame = golden::first_frame().0;
+        frame[8..14].fill(0xff);
+        let header = FrameHeader::decode(&frame).unwrap();
+        assert_eq!(header.frame_bytes(), 16 + 0xffff + 0xffff_ffff);
+        assert!(Record::decode(&frame, &golden::seed(), FIRST_AT, 1).is_err());
+    }
+
+    #[test]
+    fn bytes_behind_the_frame_do_not_matter() {
+        let mut bytes = golden::first_frame().0;
+        let alone = Record::decode(&bytes, &golden::seed(), FIRST_AT, 1);
+        bytes.extend([0xff; 100]);
+        assert_eq!(Record::decode(&bytes, &golden::seed(), FIRST_AT, 1), alone);
+    }
+}

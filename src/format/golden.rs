@@ -304,6 +304,14 @@ fn hashes() -> Hashes {
     }
 }
 
+/// Gives a changed frame the head checksum that its bytes should have at that place.
+pub(super) fn reseal(frame: &mut [u8], offset: u64, position: u64) {
+    let head = usize::from(u16::from_le_bytes([frame[12], frame[13]]));
+    let covered = &frame[4..FRAME_HEADER_BYTES + head];
+    let crc = seed().crc(&[&offset.to_le_bytes(), &position.to_le_bytes(), covered]);
+    frame[..4].copy_from_slice(&crc.to_le_bytes());
+}
+
 /// Asserts that each flipped bit and each missing tail makes `decode` fail.
 #[track_caller]
 pub(super) fn assert_damage_is_seen<T>(

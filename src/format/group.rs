@@ -222,3 +222,87 @@ impl Commit {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::golden;
+
+    fn decode(bytes: &[u8]) -> Result<GroupHeader, DecodeError> {
+        GroupHeader::decode(bytes, &golden::seed(), 1, 4096)
+    }
+
+    fn assert_out_of_range(change: impl FnOnce(&mut GroupHeader)) {
+        let mut header = golden::group();
+        change(&mut header);
+        let bytes = header.encode(&golden::seed());
+        let read = GroupHeader::decode(&bytes, &golden::seed(), 1, header.offset);
+        assert!(matches!(read, Err(DecodeError::Corrupt(_))), "{read:?}");
+    }
+
+    #[test]
+    fn group_header_reads_back() {
+        assert_eq!(
+            decode(&golden::group().encode(&golden::seed())),
+            Ok(golden::group())
+        );
+    }
+
+    #[test]
+    fn group_header_damage_is_seen() {
+        golden::assert_damage_is_seen(&golden::group().encode(&golden::seed()), decode);
+        golden::assert_garbage_is_refused(b"GRUP", 200, decode);
+    }
+
+    #[test]
+    fn group_of_another_place_is_refused() {
+        let bytes = golden::group().encode(&golden::seed());
+        assert!(GroupHeader::decode(&bytes, &golden::seed(), 2, 4096).is_err());
+        assert!(GroupHeader::decode(&bytes, &golden::seed(), 1, 8192).is_err());
+        let other_life = Seed::new(&golden::STORE_ID, &[0; 16], 1);
+        assert!(GroupHeader::decode(&bytes, &other_life, 1, 4096).is_err());
+    }
+
+    #[test]
+    fn group_numbers_out_of_range_are_refused() {
+        assert_out_of_range(|header| header.count = 0);
+        assert_out_of_range(|header| header.count = u32::MAX);
+        assert_out_of_range(|header| header.length = 155);
+        assert_out_of_range(|header| header.sequence = 0);
+        assert_out_of_range(|header| header.first_position = 0);
+        assert_out_of_range(|header| header.first_position = u64::MAX);
+        assert_out_of_range(|header| header.offset = u64::MAX);
+    }
+
+    #[test]
+    fn set_reserved_bytes_are_refused() {
+        let mut bytes = golden::group().encode(&golden::seed());
+        bytes[52] = 1;
+        let checksum = golden::seed().crc(&[&bytes[8..]]);
+        bytes[4..8].copy_from_slice(&checksum.to_le_bytes());
+        assert_eq!(
+            decode(&bytes),
+            Err(DecodeError::Corrupt("reserved bytes are not zero"))
+        );
+    }
+
+    #[test]
+    fn commit_damage_is_seen() {
+        let decode = |bytes: &[u8]| Commit::decode(bytes, golden::group_sum());
+        golden::assert_damage_is_seen(&golden::commit().1, decode);
+        golden::assert_garbage_is_refused(b"CMIT", 100, decode);
+    }
+
+    #[test]
+    fn commit_of_other_frames_is_refused() {
+        let header = golden::group().encode(&golden::seed());
+        let (_, bytes) = golden::commit();
+        let mut swapped = GroupSum::new(&golden::seed(), &header);
+        swapped.frame(golden::second_frame().1);
+        swapped.frame(golden::first_frame().1);
+        assert_eq!(
+            Commit::decode(&bytes, swapped),
+            Err(DecodeError::Corrupt("group checksum"))
+        );
+    }
+}

@@ -113,3 +113,107 @@ fn read_shutdown(reader: &mut Reader<'_>) -> Result<Shutdown, DecodeError> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::golden::{self, STORE_ID};
+
+    fn decode(bytes: &[u8]) -> Result<Slot, DecodeError> {
+        Slot::decode(bytes, &STORE_ID)
+    }
+
+    fn file(slots: &[Slot]) -> Vec<u8> {
+        let mut file = vec![0; HINT_BYTES];
+        for slot in slots {
+            let at = usize::try_from(slot.offset()).unwrap();
+            file[at..at + SLOT_BYTES].copy_from_slice(&slot.encode(&STORE_ID));
+        }
+        file
+    }
+
+    fn generation(generation: u64) -> Slot {
+        Slot {
+            generation,
+            ..golden::slot()
+        }
+    }
+
+    #[test]
+    fn slot_reads_back() {
+        let running = Slot {
+            shutdown: Shutdown::Running,
+            ..golden::slot()
+        };
+        assert_eq!(decode(&running.encode(&STORE_ID)), Ok(running));
+        assert_eq!(
+            decode(&golden::slot().encode(&STORE_ID)),
+            Ok(golden::slot())
+        );
+    }
+
+    #[test]
+    fn slot_damage_is_seen() {
+        golden::assert_damage_is_seen(&golden::slot().encode(&STORE_ID), decode);
+        golden::assert_garbage_is_refused(b"QPHINT\n\0\x01\0\0\0", 100, decode);
+    }
+
+    #[test]
+    fn slot_of_another_store_is_refused() {
+        assert!(Slot::decode(&golden::slot().encode(&STORE_ID), &[0; 16]).is_err());
+    }
+
+    #[test]
+    fn newer_version_is_unsupported() {
+        let mut bytes = golden::slot().encode(&STORE_ID);
+        bytes[8] = 2;
+        assert!(matches!(decode(&bytes), Err(DecodeError::Unsupported(_))));
+    }
+
+    #[test]
+    fn unknown_closing_mark_and_set_reserved_bytes_are_refused() {
+        for at in [52, 53, 56] {
+            let mut bytes = golden::slot().encode(&STORE_ID);
+            bytes[at] = 2;
+            let checksum = crc::plain(&[&STORE_ID, &bytes[16..]]);
+            bytes[12..16].copy_from_slice(&checksum.to_le_bytes());
+            assert!(
+                matches!(decode(&bytes), Err(DecodeError::Corrupt(_))),
+                "byte {at}"
+            );
+        }
+    }
+
+    #[test]
+    fn newest_is_the_valid_slot_with_the_higher_generation() {
+        for (first, second) in [(6, 7), (8, 7)] {
+            let both = file(&[generation(first), generation(second)]);
+            let newest = Slot::newest(&both, &STORE_ID).unwrap();
+            assert_eq!(newest.generation, first.max(second));
+        }
+    }
+
+    #[test]
+    fn cut_slot_leaves_the_other() {
+        let mut both = file(&[generation(6), generation(7)]);
+        both[SLOT_PAGE_BYTES + 20] ^= 1;
+        assert_eq!(Slot::newest(&both, &STORE_ID), Ok(generation(6)));
+        assert_eq!(
+            Slot::newest(&both[..SLOT_BYTES], &STORE_ID),
+            Ok(generation(6))
+        );
+    }
+
+    #[test]
+    fn file_without_a_valid_slot_says_why() {
+        let corrupt = Slot::newest(&file(&[]), &STORE_ID);
+        assert!(matches!(corrupt, Err(DecodeError::Corrupt(_))));
+        let mut newer = file(&[generation(6)]);
+        newer[8] = 2;
+        assert!(matches!(
+            Slot::newest(&newer, &STORE_ID),
+            Err(DecodeError::Unsupported(_))
+        ));
+        assert!(Slot::newest(&[], &STORE_ID).is_err());
+    }
+}

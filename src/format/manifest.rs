@@ -158,3 +158,76 @@ fn read_lineage(reader: &mut Reader<'_>) -> Result<Lineage, DecodeError> {
         digest: reader.array()?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::golden;
+
+    fn rewritten(change: impl FnOnce(&mut Vec<u8>)) -> Result<Manifest, DecodeError> {
+        let mut bytes = golden::manifest().encode();
+        bytes.truncate(bytes.len() - 4);
+        change(&mut bytes);
+        let checksum = crc::plain(&[&bytes]);
+        put_u32(&mut bytes, checksum);
+        Manifest::decode(&bytes)
+    }
+
+    #[test]
+    fn manifest_reads_back() {
+        assert_eq!(rewritten(|_| ()), Ok(golden::manifest()));
+        let young = Manifest {
+            replaced: Vec::new(),
+            lineage: Vec::new(),
+            ..golden::manifest()
+        };
+        assert_eq!(Manifest::decode(&young.encode()), Ok(young));
+    }
+
+    #[test]
+    fn manifest_damage_is_seen() {
+        golden::assert_damage_is_seen(&golden::manifest().encode(), Manifest::decode);
+        golden::assert_garbage_is_refused(b"QPMANIF\n\x01\0\0\0", 300, Manifest::decode);
+    }
+
+    #[test]
+    fn longer_manifest_is_refused() {
+        let mut bytes = golden::manifest().encode();
+        bytes.push(0);
+        assert!(Manifest::decode(&bytes).is_err());
+    }
+
+    #[test]
+    fn newer_version_is_unsupported_before_the_checksum_is_read() {
+        let mut bytes = golden::manifest().encode();
+        bytes[8] = 2;
+        assert!(matches!(
+            Manifest::decode(&bytes),
+            Err(DecodeError::Unsupported(_))
+        ));
+    }
+
+    #[test]
+    fn unknown_feature_is_unsupported() {
+        for byte in 16..24 {
+            let read = rewritten(|bytes| bytes[byte] = 1);
+            assert!(matches!(read, Err(DecodeError::Unsupported(_))), "{read:?}");
+        }
+    }
+
+    #[test]
+    fn counts_that_do_not_fit_the_length_are_refused() {
+        for at in [48, 52] {
+            let read = rewritten(|bytes| bytes[at..at + 4].fill(0xff));
+            assert!(matches!(read, Err(DecodeError::Corrupt(_))), "{read:?}");
+        }
+    }
+
+    #[test]
+    fn replaced_range_that_ends_before_it_begins_is_refused() {
+        assert!(matches!(
+            rewritten(|bytes| bytes[56] = 4),
+            Err(DecodeError::Corrupt(_))
+        ));
+    }
+}

@@ -459,3 +459,6 @@ fn read_metadata(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

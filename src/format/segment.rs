@@ -80,7 +80,7 @@ impl SegmentHeader {
         if reader.u32()? != crc::plain(&[&header[16..]]) {
             return Err(DecodeError::Corrupt("segment header checksum"));
         }
-        if rest.iter().any(|&byte| byte != 0) {
+        if rest != [0; SEGMENT_PAGE_BYTES - SEGMENT_HEADER_BYTES] {
             return Err(DecodeError::Corrupt(
                 "the rest of the segment's header page is not zero",
             ));
@@ -137,5 +137,58 @@ impl SegmentHeader {
     /// The CRC state that every checksum inside the segment continues from.
     pub(crate) fn seed(&self) -> Seed {
         Seed::new(&self.store_id, &self.salt, self.number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::golden;
+
+    fn rewritten(change: impl FnOnce(&mut Vec<u8>)) -> Result<SegmentHeader, DecodeError> {
+        let mut page = golden::segment_page();
+        change(&mut page);
+        let checksum = crc::plain(&[&page[16..SEGMENT_HEADER_BYTES]]);
+        page[12..16].copy_from_slice(&checksum.to_le_bytes());
+        SegmentHeader::decode(&page)
+    }
+
+    #[test]
+    fn segment_header_reads_back() {
+        assert_eq!(rewritten(|_| ()), Ok(golden::segment()));
+    }
+
+    #[test]
+    fn segment_header_damage_is_seen() {
+        golden::assert_damage_is_seen(&golden::segment_page(), SegmentHeader::decode);
+        golden::assert_garbage_is_refused(b"QPSEGMT\n\x01\0\0\0", 5000, SegmentHeader::decode);
+    }
+
+    #[test]
+    fn newer_version_is_unsupported_before_the_checksum_is_read() {
+        let mut page = golden::segment_page();
+        page[8] = 2;
+        page[100] = 1;
+        assert!(matches!(
+            SegmentHeader::decode(&page),
+            Err(DecodeError::Unsupported(_))
+        ));
+    }
+
+    #[test]
+    fn unknown_feature_is_unsupported() {
+        let read = rewritten(|page| page[151] = 0x80);
+        assert!(matches!(read, Err(DecodeError::Unsupported(_))), "{read:?}");
+    }
+
+    #[test]
+    fn reserved_bytes_and_numbers_out_of_range_are_refused() {
+        for (at, byte) in [(124, 1), (152, 1), (48, 0), (56, 0), (56, 2), (72, 0)] {
+            let read = rewritten(|page| page[at] = byte);
+            assert!(
+                matches!(read, Err(DecodeError::Corrupt(_))),
+                "byte {at}: {read:?}"
+            );
+        }
     }
 }

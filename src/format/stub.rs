@@ -79,3 +79,73 @@ impl StubFields {
         Ok(stub)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::golden::{self, FIRST_AT};
+    use crate::format::record::Record;
+
+    fn decode(frame: &[u8]) -> Result<Record, DecodeError> {
+        Record::decode(frame, &golden::seed(), FIRST_AT, 1)
+    }
+
+    fn resealed(at: usize, byte: u8) -> Result<Record, DecodeError> {
+        let mut frame = golden::stub_frame();
+        frame[at] = byte;
+        golden::reseal(&mut frame, FIRST_AT, 1);
+        decode(&frame)
+    }
+
+    #[test]
+    fn stub_reads_back() {
+        assert_eq!(
+            decode(&golden::stub_frame()),
+            Ok(Record::Stub(golden::stub()))
+        );
+        let later = StubFields {
+            stream: StreamPlace {
+                revision: 700,
+                previous_position: 3,
+            },
+            batch: BatchPlace::ALONE,
+            key: None,
+            ..golden::stub()
+        };
+        let mut frame = Vec::new();
+        later.encode(&mut frame, &golden::seed(), 9000, 1000);
+        let read = Record::decode(&frame, &golden::seed(), 9000, 1000);
+        assert_eq!(read, Ok(Record::Stub(later)));
+    }
+
+    #[test]
+    fn stub_damage_is_seen() {
+        golden::assert_damage_is_seen(&golden::stub_frame(), decode);
+    }
+
+    #[test]
+    fn parts_of_a_newer_format_are_unsupported() {
+        for (at, byte) in [(16 + 56, 0x07), (16 + 57, 0x80)] {
+            let read = resealed(at, byte);
+            assert!(matches!(read, Err(DecodeError::Unsupported(_))), "{read:?}");
+        }
+    }
+
+    #[test]
+    fn stub_with_set_reserved_bytes_or_a_payload_checksum_is_refused() {
+        for at in [16 + 58, 4] {
+            assert!(
+                matches!(resealed(at, 1), Err(DecodeError::Corrupt(_))),
+                "byte {at}"
+            );
+        }
+        let mut frame = golden::stub_frame();
+        frame[8] = 1;
+        frame.push(0);
+        golden::reseal(&mut frame, FIRST_AT, 1);
+        assert_eq!(
+            decode(&frame),
+            Err(DecodeError::Corrupt("a stub has a payload"))
+        );
+    }
+}

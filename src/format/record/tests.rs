@@ -1,0 +1,362 @@
+//! Events written and read back, damaged, of a newer format, and made of garbage.
+
+use super::*;
+use crate::format::frame::encode_frame;
+use crate::format::golden::{self, FIRST_AT, Random};
+
+fn first(frame: &[u8]) -> Result<Record, DecodeError> {
+    Record::decode(frame, &golden::seed(), FIRST_AT, 1)
+}
+
+fn second(frame: &[u8]) -> Result<Record, DecodeError> {
+    Record::decode(frame, &golden::seed(), golden::second_at(), 2)
+}
+
+fn event(record: Record) -> RecordLayout {
+    match record {
+        Record::Event(layout) => layout,
+        Record::Stub(_) => panic!("the frame is an event's"),
+    }
+}
+
+/// An event as long as every bound allows.
+fn longest(out: &mut Vec<u8>) {
+    let name = "n".repeat(512);
+    let tags: Vec<String> = (0..32).map(|n| format!("{n:0256}")).collect();
+    let metadata: Vec<String> = (0..32).map(|n| format!("{n:0128}")).collect();
+    let fields = EventFields {
+        id: [1; 16],
+        recorded_at: u64::MAX,
+        hash: [2; 32],
+        schema_version: u16::MAX,
+        stream: StreamPlace {
+            revision: u64::MAX,
+            previous_position: 1,
+        },
+        entity: &name,
+        scope: &name,
+        kind: &name[..128],
+        batch: BatchPlace {
+            index: u32::MAX - 1,
+            len: u32::MAX,
+        },
+        key: Some(KeyDigests {
+            key: [3; 16],
+            content: [4; 16],
+        }),
+        correlation: [5; 16],
+        occurred_at: Some(u64::MAX),
+        parents: [[6; 16]; 64].into_iter(),
+        tags: tags.iter().map(String::as_str),
+        metadata: metadata.iter().map(|key| (key.as_str(), &name[..128])),
+    };
+    encode_event(out, &golden::seed(), u64::MAX, u64::MAX, fields, &[7; 1000]);
+}
+
+/// Reads the first worked frame with bytes from `at` of its head replaced.
+fn with_head(at: usize, old: &[u8], new: &[u8]) -> Result<Record, DecodeError> {
+    let (frame, _) = golden::first_frame();
+    let header = FrameHeader::decode(&frame).unwrap();
+    let mut head = frame[16..header.payload_at()].to_vec();
+    assert_eq!(&head[at..at + old.len()], old);
+    head.splice(at..at + old.len(), new.iter().copied());
+    let mut out = Vec::new();
+    encode_frame(
+        &mut out,
+        &golden::seed(),
+        (FIRST_AT, 1),
+        KIND_EVENT,
+        b"\x80",
+        |out| {
+            out.extend_from_slice(&head);
+        },
+    );
+    first(&out)
+}
+
+#[track_caller]
+fn assert_corrupt(read: Result<Record, DecodeError>, why: &'static str) {
+    assert_eq!(read, Err(DecodeError::Corrupt(why)));
+}
+
+#[test]
+fn first_worked_event_reads_back() {
+    let (frame, head_crc) = golden::first_frame();
+    let layout = event(first(&frame).unwrap());
+
+    assert_eq!(
+        (layout.id, layout.recorded_at),
+        ([0xE1; 16], 1_700_000_000_000_000_000)
+    );
+    assert_eq!(
+        (
+            layout.revision,
+            layout.previous_position,
+            layout.schema_version
+        ),
+        (1, 0, 1)
+    );
+    assert_eq!(layout.entity(&frame), "order:7");
+    assert_eq!(layout.scope(&frame), "shop");
+    assert_eq!(layout.kind(&frame), "order.placed");
+    assert_eq!(layout.batch, BatchPlace { index: 0, len: 2 });
+    assert_eq!(layout.key, golden::stub().key);
+    assert_eq!(layout.hash, golden::stub().hash);
+    assert_eq!((layout.correlation, layout.occurred_at), (layout.id, None));
+    assert_eq!(
+        layout.tags(&frame).collect::<Vec<_>>(),
+        ["customer:42", "vip"]
+    );
+    assert_eq!(
+        (layout.parents(&frame).len(), layout.metadata(&frame).len()),
+        (0, 0)
+    );
+    assert_eq!(layout.payload(&frame), b"\x81\xa5total\x0c");
+    assert_eq!((layout.payload_len(), layout.head_crc), (8, head_crc));
+    assert_eq!(layout.frame_bytes(), frame.len() as u64);
+    assert!(layout.check_payload(&frame, &golden::seed()));
+}
+
+#[test]
+fn second_worked_event_reads_back() {
+    let (frame, _) = golden::second_frame();
+    let layout = event(second(&frame).unwrap());
+
+    assert_eq!(
+        (
+            layout.revision,
+            layout.previous_position,
+            layout.schema_version
+        ),
+        (2, 1, 2)
+    );
+    assert_eq!(layout.batch, BatchPlace { index: 1, len: 2 });
+    assert_eq!((layout.key, layout.correlation), (None, [0xE1; 16]));
+    assert_eq!(layout.occurred_at, Some(1_699_999_999_999_999_999));
+    assert_eq!(layout.parents(&frame).collect::<Vec<_>>(), [[0xE1; 16]]);
+    assert_eq!(
+        layout.metadata(&frame).collect::<Vec<_>>(),
+        [("actor", "maria")]
+    );
+    assert_eq!(layout.tags(&frame).len(), 0);
+}
+
+#[test]
+fn event_as_long_as_the_bounds_allow_reads_back() {
+    let mut frame = Vec::new();
+    longest(&mut frame);
+    let layout = event(Record::decode(&frame, &golden::seed(), u64::MAX, u64::MAX).unwrap());
+
+    assert_eq!((layout.revision, layout.previous_position), (u64::MAX, 1));
+    assert_eq!(layout.tags(&frame).last().unwrap().len(), 256);
+    assert_eq!(layout.metadata(&frame).last().unwrap().1.len(), 128);
+    assert_eq!(layout.parents(&frame).count(), 64);
+    assert_eq!(layout.payload(&frame), [7; 1000]);
+}
+
+#[test]
+fn event_can_be_written_again_from_its_layout() {
+    let (frame, head_crc) = golden::second_frame();
+    let layout = event(second(&frame).unwrap());
+    let fields = EventFields {
+        id: layout.id,
+        recorded_at: layout.recorded_at,
+        hash: layout.hash,
+        schema_version: layout.schema_version,
+        stream: StreamPlace {
+            revision: layout.revision,
+            previous_position: layout.previous_position,
+        },
+        entity: layout.entity(&frame),
+        scope: layout.scope(&frame),
+        kind: layout.kind(&frame),
+        batch: layout.batch,
+        key: layout.key,
+        correlation: layout.correlation,
+        occurred_at: layout.occurred_at,
+        parents: layout.parents(&frame),
+        tags: layout.tags(&frame),
+        metadata: layout.metadata(&frame),
+    };
+    let (mut out, seed, payload) = (Vec::new(), golden::seed(), layout.payload(&frame));
+    assert_eq!(
+        encode_event(&mut out, &seed, golden::second_at(), 2, fields, payload),
+        head_crc
+    );
+    assert_eq!(out, frame);
+}
+
+/// A head is refused by `decode`; a damaged payload by `check_payload`, when it is asked for.
+#[test]
+fn event_damage_is_seen() {
+    let checked = |read: Result<Record, DecodeError>, frame: &[u8]| {
+        let layout = event(read?);
+        let sound = layout.check_payload(frame, &golden::seed());
+        if sound {
+            Ok(())
+        } else {
+            Err(DecodeError::Corrupt("payload checksum"))
+        }
+    };
+    golden::assert_damage_is_seen(&golden::first_frame().0, |frame| {
+        checked(first(frame), frame)
+    });
+    golden::assert_damage_is_seen(&golden::second_frame().0, |frame| {
+        checked(second(frame), frame)
+    });
+}
+
+#[test]
+fn payload_damage_leaves_the_head_readable() {
+    let (mut frame, _) = golden::first_frame();
+    *frame.last_mut().unwrap() ^= 1;
+    let layout = event(first(&frame).unwrap());
+    assert_eq!(layout.entity(&frame), "order:7");
+    assert!(!layout.check_payload(&frame, &golden::seed()));
+}
+
+#[test]
+fn form_extension_and_unknown_parts_are_unsupported() {
+    for bit in 7..16 {
+        let parts = 0x23u16 | 1 << bit;
+        let read = with_head(56, &[0x23, 0], &parts.to_le_bytes());
+        assert!(
+            matches!(read, Err(DecodeError::Unsupported(_))),
+            "bit {bit}: {read:?}"
+        );
+    }
+}
+
+#[test]
+fn impossible_links_are_refused() {
+    let why = "revision and previous position do not fit";
+    assert_corrupt(with_head(60, &[1, 0], &[0, 0]), why);
+    assert_corrupt(with_head(60, &[1, 0], &[2, 0]), why);
+    assert_corrupt(with_head(60, &[1, 0], &[2, 1]), why);
+    assert_corrupt(
+        with_head(60, &[1, 0], &[0x81, 0, 0]),
+        "a varint is malformed",
+    );
+}
+
+#[test]
+fn malformed_names_are_refused() {
+    assert_corrupt(with_head(62, b"\x07order:7", b"\0"), "a name is empty");
+    assert_corrupt(with_head(62, b"\x07o", b"\x07\xff"), "a text is not UTF-8");
+    let endless = [0xff; 9];
+    let (entity, rest) = (
+        &[endless.as_slice(), &[1]].concat(),
+        "the bytes end too early",
+    );
+    assert_corrupt(with_head(62, &[7], entity), rest);
+}
+
+#[test]
+fn malformed_batch_place_is_refused() {
+    let why = "the place in the batch is out of range";
+    assert_corrupt(with_head(88, &[0, 2], &[0, 1]), why);
+    assert_corrupt(with_head(88, &[0, 2], &[2, 2]), why);
+    let beyond_32_bits = [0, 0xff, 0xff, 0xff, 0xff, 0x1f];
+    assert_corrupt(
+        with_head(88, &[0, 2], &beyond_32_bits),
+        "a varint is malformed",
+    );
+}
+
+#[test]
+fn malformed_tags_are_refused() {
+    let tags = b"\x02\x0bcustomer:42\x03vip";
+    let cases: [(&[u8], &str); 6] = [
+        (b"\0", "a part's count is out of range"),
+        (
+            b"\x21\x0bcustomer:42\x03vip",
+            "a part's count is out of range",
+        ),
+        (b"\x02\x03vip\x0bcustomer:42", "tags are out of order"),
+        (b"\x02\x03vip\x03vip", "tags are out of order"),
+        (b"\x01\0", "tags are out of order"),
+        (b"\x01\x03vip\x03vip", "bytes are left over"),
+    ];
+    for (changed, why) in cases {
+        assert_corrupt(with_head(122, tags, changed), why);
+    }
+}
+
+#[test]
+fn correlation_that_repeats_the_id_is_refused() {
+    let (mut frame, _) = golden::second_frame();
+    frame[16..32].fill(0xE1);
+    golden::reseal(&mut frame, golden::second_at(), 2);
+    assert_corrupt(second(&frame), "a correlation repeats the event's id");
+}
+
+/// Heads whose checksum holds although any byte of them may be anything.
+#[test]
+fn garbage_with_a_valid_checksum_never_panics() {
+    let mut random = Random::from_clock();
+    let frames = [
+        golden::first_frame().0,
+        golden::second_frame().0,
+        golden::stub_frame(),
+    ];
+    for round in 0..20_000 {
+        let mut frame = frames[round % 3].clone();
+        let head_end = FrameHeader::decode(&frame).unwrap().payload_at();
+        for _ in 0..=random.below(4) {
+            frame[16 + 56 + random.below(head_end - 72)] = random.byte();
+        }
+        golden::reseal(&mut frame, FIRST_AT, 2);
+        if let Ok(Record::Event(layout)) = Record::decode(&frame, &golden::seed(), FIRST_AT, 2) {
+            let names = [
+                layout.entity(&frame),
+                layout.scope(&frame),
+                layout.kind(&frame),
+            ];
+            assert!(
+                names.iter().all(|name| !name.is_empty()),
+                "random seed {}",
+                random.seed
+            );
+            assert_eq!(layout.tags(&frame).count(), layout.tags(&frame).len());
+            assert_eq!(
+                layout.metadata(&frame).count(),
+                layout.metadata(&frame).len()
+            );
+        }
+    }
+}
+
+#[test]
+fn garbage_is_refused() {
+    golden::assert_garbage_is_refused(&[], 300, first);
+}
+
+/// A mapped frame may change underneath: accessors give less, but never panic.
+#[test]
+fn accessors_never_panic_on_another_frame() {
+    let mut random = Random::from_clock();
+    let layout = event(second(&golden::second_frame().0).unwrap());
+    for _ in 0..2000 {
+        let len = random.below(300);
+        let other: Vec<u8> = (0..len).map(|_| random.byte()).collect();
+        let names = [
+            layout.entity(&other),
+            layout.scope(&other),
+            layout.kind(&other),
+        ];
+        assert!(names.iter().all(|name| name.len() <= 12));
+        assert!(layout.tags(&other).count() + layout.metadata(&other).count() <= 510);
+        assert!(layout.parents(&other).count() <= 255);
+        assert!(!layout.check_payload(&other, &golden::seed()) || layout.payload_len() == 1);
+    }
+}
+
+#[test]
+fn writing_into_a_reused_buffer_does_not_grow_it() {
+    let mut out = Vec::new();
+    longest(&mut out);
+    let (len, capacity) = (out.len(), out.capacity());
+    out.clear();
+    longest(&mut out);
+    assert_eq!((out.len(), out.capacity()), (len, capacity));
+}
