@@ -223,6 +223,24 @@ fn number(value: u64) -> Vec<u8> {
     value.to_le_bytes().to_vec()
 }
 
+fn facts(n: usize, payload: [u8; 32], labels: [u8; 32]) -> [u8; 32] {
+    let version = [[1, 0], [2, 0]][n].to_vec();
+    let length = number(PAYLOADS[n].len() as u64);
+    let occurred = [vec![0; 9], [vec![1], number(TIMES[0] - 1)].concat()][n].clone();
+    let parents = [number(0), [number(1), IDS[0].to_vec()].concat()][n].clone();
+    let digests = [payload, labels].concat();
+    let names = [
+        string(ENTITY),
+        string(SCOPE),
+        string(KINDS[n]),
+        string(""),
+        string(""),
+    ];
+    let mut input = [version, vec![0, 0], length, digests, IDS[0].to_vec()].concat();
+    input.extend([occurred, parents, names.concat()].concat());
+    h("quipu.facts.v1", &input)
+}
+
 fn hashes() -> Hashes {
     let payload = PAYLOADS.map(|payload| h("quipu.payload.v1", payload));
     let tags = [number(2), string(TAGS[0]), string(TAGS[1])].concat();
@@ -234,23 +252,7 @@ fn hashes() -> Hashes {
             &[number(0), number(1), string(actor), string(maria)].concat(),
         ),
     ];
-    let facts = [0, 1].map(|n: usize| {
-        let version = [[1, 0], [2, 0]][n].to_vec();
-        let length = number(PAYLOADS[n].len() as u64);
-        let occurred = [vec![0; 9], [vec![1], number(TIMES[0] - 1)].concat()][n].clone();
-        let parents = [number(0), [number(1), IDS[0].to_vec()].concat()][n].clone();
-        let digests = [payload[n], labels[n]].concat();
-        let names = [
-            string(ENTITY),
-            string(SCOPE),
-            string(KINDS[n]),
-            string(""),
-            string(""),
-        ];
-        let mut input = [version, vec![0, 0], length, digests, IDS[0].to_vec()].concat();
-        input.extend([occurred, parents, names.concat()].concat());
-        h("quipu.facts.v1", &input)
-    });
+    let facts = [0, 1].map(|n| facts(n, payload[n], labels[n]));
     let entity = half(h("quipu.entity.v1", ENTITY.as_bytes()));
     let key = half(h("quipu.key.v1", b"checkout-7"));
     let contents = [0, 1].map(|n: usize| {
