@@ -84,6 +84,7 @@ fn rust_files(folders: &[&str]) -> Vec<Source> {
         }
     }
     assert!(!found.is_empty(), "no Rust files below {folders:?}");
+    source::blank_test_files(&mut found);
     found
 }
 

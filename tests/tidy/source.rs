@@ -17,11 +17,7 @@ pub(crate) struct Source {
 impl Source {
     pub(crate) fn new(path: &str, raw: &str) -> Self {
         let code = blank_literals(raw);
-        let shipped = if is_test_file(path, &code) {
-            blank(&code, 0, code.len())
-        } else {
-            blank_tests(&code)
-        };
+        let shipped = blank_tests(&code);
         Self {
             path: path.to_owned(),
             raw: raw.to_owned(),
@@ -37,8 +33,41 @@ impl Source {
     }
 }
 
-fn is_test_file(path: &str, code: &str) -> bool {
-    path.ends_with("/tests.rs") || path.ends_with("_tests.rs") || code.contains("#![cfg(test)]")
+/// Blanks what ships of every file that another declares under `#[cfg(test)]`, as in `#[cfg(test)] mod golden;`.
+pub(crate) fn blank_test_files(files: &mut [Source]) {
+    let only_tests: Vec<String> = files.iter().flat_map(test_files_of).collect();
+    for file in files {
+        let module = file.path.trim_end_matches(".rs").trim_end_matches("/mod");
+        if only_tests
+            .iter()
+            .any(|test| module == test || module.starts_with(&format!("{test}/")))
+        {
+            file.shipped = blank(&file.code, 0, file.code.len());
+        }
+    }
+}
+
+/// The modules, as paths without `.rs`, that this file declares for tests.
+fn test_files_of(file: &Source) -> Vec<String> {
+    let shipped = words(&file.shipped);
+    let folder = file
+        .path
+        .trim_end_matches("/mod.rs")
+        .trim_end_matches("/lib.rs")
+        .trim_end_matches(".rs");
+    let mut found = Vec::new();
+    for pair in words(&file.code).windows(2) {
+        let [(offset, "mod"), (name_at, name)] = pair else {
+            continue;
+        };
+        let declared = file.code[name_at + name.len()..]
+            .trim_start()
+            .starts_with(';');
+        if declared && !shipped.contains(&(*offset, "mod")) {
+            found.push(format!("{folder}/{name}"));
+        }
+    }
+    found
 }
 
 fn blank(text: &str, from: usize, to: usize) -> String {
@@ -285,9 +314,18 @@ mod tests {
 
     #[test]
     fn a_test_file_ships_nothing() {
-        assert_eq!(
-            Source::new("src/log/tests.rs", "fn a() {}").shipped.trim(),
-            ""
-        );
+        let mut files = [
+            Source::new(
+                "src/log/mod.rs",
+                "mod plan; #[cfg(test)] mod golden; #[cfg(test)] mod t { fn x() {} }",
+            ),
+            Source::new("src/log/golden.rs", "mod deep;"),
+            Source::new("src/log/golden/deep.rs", "fn a() {}"),
+            Source::new("src/log/plan.rs", "fn a() {} #[cfg(test)] mod tests;"),
+            Source::new("src/log/plan/tests.rs", "fn a() {}"),
+        ];
+        blank_test_files(&mut files);
+        let shipped: Vec<_> = files.iter().map(|file| file.shipped.trim()).collect();
+        assert_eq!(shipped, ["mod plan;", "", "", "fn a() {}", ""]);
     }
 }
