@@ -32,12 +32,12 @@ enum Text {
 impl EventKind {
     /// Makes a kind of a literal, checked when the program is compiled if used in a `const`.
     ///
-    /// ```compile_fail
+    /// ```compile_fail,E0080
     /// # use quipu::EventKind;
     /// const WRONG: EventKind = EventKind::literal("order..placed");
     /// ```
     ///
-    /// ```compile_fail
+    /// ```compile_fail,E0080
     /// # use quipu::EventKind;
     /// const RESERVED: EventKind = EventKind::literal("quipu.placed");
     /// ```
