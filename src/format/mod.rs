@@ -3,6 +3,7 @@
 //! `docs/format.md` states the bytes; every file names its section. Decoders take any bytes: they
 //! never panic and never allocate by a size that they read.
 
+pub(crate) mod checkpoint;
 pub(crate) mod codec;
 pub(crate) mod crc;
 pub(crate) mod frame;
@@ -15,6 +16,8 @@ mod lists;
 pub(crate) mod manifest;
 pub(crate) mod record;
 pub(crate) mod segment;
+pub(crate) mod sidx;
+pub(crate) mod sidx_build;
 pub(crate) mod stub;
 
 /// The one version of every structure that this build reads and writes.

@@ -1,1 +1,8 @@
 //! Which events: searchable footers of sealed segments and the index of the newest events.
+
+pub(crate) mod live;
+pub(crate) mod postings;
+pub(crate) mod sidx;
+pub(crate) mod sidx_names;
+pub(crate) mod sidx_pairs;
+mod sorted;

@@ -1,0 +1,415 @@
+//! The layout of SIDX bytes, the searchable index of one segment (`docs/format.md`, section 8).
+//!
+//! A pure function of the segment's events, so that a lost or damaged one can be built again byte for
+//! byte. The header's directory holds the whole geometry: what it admits lies inside the body.
+
+use super::FORMAT_VERSION;
+use super::codec::{DecodeError, Reader, put_u16, put_u32, put_u64};
+use super::crc;
+
+/// The unit of checksums and of the index's place in a file.
+pub(crate) const BLOCK_BYTES: usize = 4096;
+/// The fixed end of every SIDX, so that a sealed segment is readable from its end.
+pub(crate) const TRAILER_BYTES: usize = 32;
+/// Facts and directory, the first bytes of block 0.
+pub(crate) const HEADER_BYTES: usize = FACTS_BYTES + SECTIONS * SECTION_BYTES;
+/// Postings are kept in chunks of this many rows.
+pub(crate) const CHUNK_ROWS: u32 = 128;
+/// The bytes of one name's fixed entry.
+pub(crate) const NAME_ENTRY_BYTES: usize = 16;
+/// The bytes of one block of the filter.
+pub(crate) const FILTER_BLOCK_BYTES: usize = 64;
+/// Bits that the filter spends on a key; with [`FILTER_PROBES`] about 3 of 100 absent keys pass.
+pub(super) const FILTER_BITS_PER_KEY: usize = 8;
+const FILTER_PROBES: usize = 6;
+const FACTS_BYTES: usize = 128;
+const SECTION_BYTES: usize = 48;
+const SECTIONS: usize = 10;
+const MAGIC: [u8; 8] = *b"QPSIDX\n\0";
+const TRAILER_MAGIC: [u8; 8] = *b"QPSIDXE\n";
+
+/// The sections, in the order in which they stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Part {
+    Rows,
+    Filter,
+    Ids,
+    Keys,
+    Correlations,
+    Children,
+    Entities,
+    Scopes,
+    Kinds,
+    Tags,
+}
+
+impl Part {
+    pub(crate) const ALL: [Self; SECTIONS] = [
+        Self::Rows,
+        Self::Filter,
+        Self::Ids,
+        Self::Keys,
+        Self::Correlations,
+        Self::Children,
+        Self::Entities,
+        Self::Scopes,
+        Self::Kinds,
+        Self::Tags,
+    ];
+}
+
+/// Which names a list of rows is asked for by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum NameAxis {
+    Entity,
+    Scope,
+    Kind,
+    Tag,
+}
+
+impl NameAxis {
+    pub(crate) const ALL: [Self; 4] = [Self::Entity, Self::Scope, Self::Kind, Self::Tag];
+
+    pub(crate) const fn part(self) -> Part {
+        match self {
+            Self::Entity => Part::Entities,
+            Self::Scope => Part::Scopes,
+            Self::Kind => Part::Kinds,
+            Self::Tag => Part::Tags,
+        }
+    }
+}
+
+/// What the filter is asked about: an event id, a key digest or an entity digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Axis16 {
+    Id,
+    Key,
+    Entity,
+}
+
+/// What one event adds to an index. Tags are a set: none twice.
+#[derive(Debug, Clone)]
+pub(crate) struct SidxRow<'a, T, P> {
+    /// The frame's offset in the segment file.
+    pub(crate) offset: u32,
+    pub(crate) recorded_at: u64,
+    pub(crate) id: [u8; 16],
+    /// Empty for a stub, as are scope and kind: no query finds it.
+    pub(crate) entity: &'a str,
+    pub(crate) scope: &'a str,
+    pub(crate) kind: &'a str,
+    pub(crate) tags: T,
+    /// Counts only where it differs from the event's own id.
+    pub(crate) correlation: Option<[u8; 16]>,
+    /// The digest of the submission's idempotency key, in its first event.
+    pub(crate) key: Option<[u8; 16]>,
+    pub(crate) parents: P,
+}
+
+/// Where in the log an index stands: what its rows alone do not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SidxFacts {
+    pub(crate) store_id: [u8; 16],
+    pub(crate) segment: u64,
+    /// End of the last group that the index covers.
+    pub(crate) log_end: u64,
+    pub(crate) last_group_sequence: u64,
+    pub(crate) last_group_checksum: u32,
+    /// The running digest after the last row.
+    pub(crate) digest: [u8; 32],
+}
+
+/// The header: facts, bounds and the directory of sections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SidxHeader {
+    pub(crate) facts: SidxFacts,
+    pub(crate) first_position: u64,
+    pub(crate) rows: u32,
+    /// Recorded time of the first and the last row; 0 when there is none.
+    pub(crate) first_recorded: u64,
+    pub(crate) last_recorded: u64,
+    pub(super) sections: [Section; SECTIONS],
+}
+
+/// One line of the directory. Offsets count from the start of the SIDX bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Section {
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+    /// Rows, filter blocks, pairs or names.
+    pub(crate) count: u32,
+    /// Bytes of a dictionary's name heap.
+    pub(crate) heap_bytes: u32,
+    /// Leading bytes that all keys of a table share, and how many.
+    pub(crate) prefix: [u8; 16],
+    pub(crate) prefix_bytes: u8,
+    /// Bytes of a row in a key table.
+    pub(crate) row_bytes: u8,
+}
+
+impl Section {
+    /// The bytes of one pair of a key table.
+    pub(crate) fn pair_bytes(&self) -> usize {
+        16 - usize::from(self.prefix_bytes) + usize::from(self.row_bytes)
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_u64(out, self.offset);
+        put_u64(out, self.length);
+        put_u32(out, self.count);
+        put_u32(out, self.heap_bytes);
+        out.extend_from_slice(&self.prefix);
+        out.extend_from_slice(&[self.prefix_bytes, self.row_bytes]);
+        put_u16(out, 0);
+        put_u32(out, 0);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let section = Self {
+            offset: reader.u64()?,
+            length: reader.u64()?,
+            count: reader.u32()?,
+            heap_bytes: reader.u32()?,
+            prefix: reader.array()?,
+            prefix_bytes: reader.u8()?,
+            row_bytes: reader.u8()?,
+        };
+        reader.reserved::<6>()?;
+        Ok(section)
+    }
+
+    /// Whether count and length agree, so that reading by count stays inside the section.
+    fn is_sound(&self, part: Part, rows: u32) -> bool {
+        let count = u64::from(self.count);
+        match part {
+            Part::Rows => self.count == rows && self.length == 4 * count,
+            Part::Filter => self.length == FILTER_BLOCK_BYTES as u64 * count,
+            Part::Ids | Part::Keys | Part::Correlations | Part::Children => {
+                self.prefix_bytes <= 16
+                    && (1..=4).contains(&self.row_bytes)
+                    && self.length == self.pair_bytes() as u64 * count
+            }
+            Part::Entities | Part::Scopes | Part::Kinds | Part::Tags => {
+                NAME_ENTRY_BYTES as u64 * count + u64::from(self.heap_bytes) <= self.length
+            }
+        }
+    }
+}
+
+impl SidxHeader {
+    pub(crate) fn section(&self, part: Part) -> &Section {
+        &self.sections[part as usize]
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(HEADER_BYTES);
+        out.extend_from_slice(&MAGIC);
+        put_u32(&mut out, FORMAT_VERSION);
+        put_u32(&mut out, self.rows);
+        out.extend_from_slice(&self.facts.store_id);
+        put_u64(&mut out, self.facts.segment);
+        put_u64(&mut out, self.first_position);
+        put_u64(&mut out, self.facts.log_end);
+        put_u64(&mut out, self.facts.last_group_sequence);
+        put_u64(&mut out, self.first_recorded);
+        put_u64(&mut out, self.last_recorded);
+        out.extend_from_slice(&self.facts.digest);
+        put_u32(&mut out, self.facts.last_group_checksum);
+        out.extend_from_slice(&[0; 12]);
+        for section in &self.sections {
+            section.encode(&mut out);
+        }
+        debug_assert_eq!(out.len(), HEADER_BYTES);
+        out
+    }
+
+    /// Reads the header of an index whose body has `body_bytes`; the block's checksum holds already.
+    pub(crate) fn decode(bytes: &[u8], body_bytes: u64) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        if reader.array()? != MAGIC {
+            return Err(DecodeError::Corrupt("not an index header"));
+        }
+        if reader.u32()? != FORMAT_VERSION {
+            return Err(NEWER);
+        }
+        let rows = reader.u32()?;
+        let (store_id, segment) = (reader.array()?, reader.u64()?);
+        let first_position = reader.u64()?;
+        let (log_end, last_group_sequence) = (reader.u64()?, reader.u64()?);
+        let (first_recorded, last_recorded) = (reader.u64()?, reader.u64()?);
+        let (digest, last_group_checksum) = (reader.array()?, reader.u32()?);
+        reader.reserved::<12>()?;
+        let mut sections = [Section::default(); SECTIONS];
+        for section in &mut sections {
+            *section = Section::decode(&mut reader)?;
+        }
+        let facts = SidxFacts {
+            store_id,
+            segment,
+            log_end,
+            last_group_sequence,
+            last_group_checksum,
+            digest,
+        };
+        let header = Self {
+            facts,
+            first_position,
+            rows,
+            first_recorded,
+            last_recorded,
+            sections,
+        };
+        header.check(body_bytes)?;
+        Ok(header)
+    }
+
+    fn check(&self, body_bytes: u64) -> Result<(), DecodeError> {
+        if self
+            .first_position
+            .checked_add(u64::from(self.rows))
+            .is_none()
+        {
+            return Err(DecodeError::Corrupt("the index's positions overflow"));
+        }
+        let mut end = HEADER_BYTES as u64;
+        for part in Part::ALL {
+            let section = self.section(part);
+            if section.offset != end.next_multiple_of(8) || !section.is_sound(part, self.rows) {
+                return Err(DecodeError::Corrupt("the index's directory is not sound"));
+            }
+            end = section
+                .offset
+                .checked_add(section.length)
+                .filter(|end| *end <= body_bytes)
+                .ok_or(DecodeError::Corrupt(
+                    "an index section is longer than the index",
+                ))?;
+        }
+        Ok(())
+    }
+}
+
+const NEWER: DecodeError = DecodeError::Unsupported("an index of a newer format");
+
+/// The last bytes: how long the index is, whose it is, and the checksum of its checksums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Trailer {
+    /// Body, checksum table and trailer together.
+    pub(crate) total_bytes: u64,
+    pub(crate) segment: u64,
+    /// Names the whole index: CRC of store id, checksum table and the trailer's other bytes.
+    pub(crate) checksum: u32,
+}
+
+impl Trailer {
+    /// The trailer of an index with this checksum table, of four bytes a block.
+    pub(super) fn new(store_id: &[u8; 16], segment: u64, table: &[u8]) -> Self {
+        let blocks = table.len() as u64 / 4;
+        let mut trailer = Self {
+            total_bytes: blocks * (BLOCK_BYTES as u64 + 4) + TRAILER_BYTES as u64,
+            segment,
+            checksum: 0,
+        };
+        trailer.checksum = trailer.expected(store_id, table);
+        trailer
+    }
+
+    /// The checksum that this trailer must have.
+    pub(crate) fn expected(&self, store_id: &[u8; 16], table: &[u8]) -> u32 {
+        let bytes = self.encode();
+        crc::plain(&[store_id, table, &bytes[..12], &bytes[16..]])
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(TRAILER_BYTES);
+        out.extend_from_slice(&TRAILER_MAGIC);
+        put_u32(&mut out, FORMAT_VERSION);
+        put_u32(&mut out, self.checksum);
+        put_u64(&mut out, self.total_bytes);
+        put_u64(&mut out, self.segment);
+        out
+    }
+
+    /// Reads a trailer; whether its checksum holds is for [`Trailer::expected`] to say.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        if reader.array()? != TRAILER_MAGIC {
+            return Err(DecodeError::Corrupt("no index ends here"));
+        }
+        if reader.u32()? != FORMAT_VERSION {
+            return Err(NEWER);
+        }
+        let trailer = Self {
+            checksum: reader.u32()?,
+            total_bytes: reader.u64()?,
+            segment: reader.u64()?,
+        };
+        reader.finish()?;
+        if trailer.blocks() == 0 || trailer.total_bytes % BLOCK_TOTAL != TRAILER_BYTES as u64 {
+            return Err(DecodeError::Corrupt(
+                "an index's length is not one of whole blocks",
+            ));
+        }
+        Ok(trailer)
+    }
+
+    /// How many blocks the body has.
+    pub(crate) const fn blocks(&self) -> u64 {
+        self.total_bytes / BLOCK_TOTAL
+    }
+}
+
+/// What a block costs: itself and its line in the checksum table.
+const BLOCK_TOTAL: u64 = BLOCK_BYTES as u64 + 4;
+
+/// The bits of one key in the filter: a block and places in its 512 bits.
+pub(crate) struct Probe {
+    pub(crate) block: u32,
+    pub(crate) bits: [u16; FILTER_PROBES],
+}
+
+impl Probe {
+    /// Where `key` stands in a filter of `blocks`, which is not 0.
+    pub(crate) fn new(axis: Axis16, key: &[u8; 16], blocks: u32) -> Self {
+        let (low, high) = key.split_at(8);
+        let half = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .rev()
+                .fold(0, |sum, b| sum << 8 | u64::from(*b))
+        };
+        let tag = match axis {
+            Axis16::Id => 1,
+            Axis16::Key => 2,
+            Axis16::Entity => 3,
+        };
+        let hash = mix(mix(half(low).wrapping_add(tag)) ^ half(high));
+        let block = (hash >> 32) * u64::from(blocks) >> 32;
+        let mut places = mix(hash.wrapping_add(1));
+        let bits = core::array::from_fn(|_| {
+            let bit = u16::try_from(places & 511).expect("nine bits fit sixteen");
+            places >>= 9;
+            bit
+        });
+        Self {
+            block: u32::try_from(block).expect("a share of a u32 fits one"),
+            bits,
+        }
+    }
+}
+
+/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): every bit of the input moves every bit.
+const fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+/// The length in bytes of a list of `count` rows (1 or more) whose distances take `width` bytes.
+pub(crate) fn postings_bytes(count: u32, width: u8) -> u64 {
+    let chunks = u64::from(count.div_ceil(CHUNK_ROWS));
+    4 * chunks + (u64::from(count) - chunks) * u64::from(width)
+}

@@ -1,0 +1,312 @@
+//! Builds SIDX bytes from the events of one segment (`docs/format.md`, section 8).
+//!
+//! The same events give the same bytes: everything is sorted, nothing depends on a hasher's order.
+
+use std::collections::HashMap;
+
+use super::codec::{put_u16, put_u32};
+use super::sidx::{
+    Axis16, BLOCK_BYTES, CHUNK_ROWS, FILTER_BITS_PER_KEY, FILTER_BLOCK_BYTES, HEADER_BYTES,
+    NameAxis, Part, Probe, Section, SidxFacts, SidxHeader, SidxRow, Trailer,
+};
+use crate::event::hash::entity_digest;
+
+/// A 16-byte key and the row that it leads to.
+type Pair = ([u8; 16], u32);
+
+/// Collects the events of one segment in position order.
+#[derive(Debug)]
+pub(crate) struct SidxBuilder {
+    first_position: u64,
+    first_recorded: u64,
+    last_recorded: u64,
+    offsets: Vec<u32>,
+    ids: Vec<Pair>,
+    keys: Vec<Pair>,
+    correlations: Vec<Pair>,
+    children: Vec<Pair>,
+    names: [Names; 4],
+}
+
+impl SidxBuilder {
+    /// Starts an index whose first event has `first_position`.
+    pub(crate) fn new(first_position: u64) -> Self {
+        Self {
+            first_position,
+            first_recorded: 0,
+            last_recorded: 0,
+            offsets: Vec::new(),
+            ids: Vec::new(),
+            keys: Vec::new(),
+            correlations: Vec::new(),
+            children: Vec::new(),
+            names: Default::default(),
+        }
+    }
+
+    /// Adds the next event.
+    pub(crate) fn push<'a, T, P>(&mut self, row: SidxRow<'a, T, P>)
+    where
+        T: IntoIterator<Item = &'a str>,
+        P: IntoIterator<Item = [u8; 16]>,
+    {
+        let number = fits(self.offsets.len());
+        if number == 0 {
+            self.first_recorded = row.recorded_at;
+        }
+        self.last_recorded = row.recorded_at;
+        self.offsets.push(row.offset);
+        self.ids.push((row.id, number));
+        self.keys.extend(row.key.map(|key| (key, number)));
+        let correlation = row.correlation.filter(|other| *other != row.id);
+        self.correlations
+            .extend(correlation.map(|key| (key, number)));
+        self.children
+            .extend(row.parents.into_iter().map(|parent| (parent, number)));
+        let [entities, scopes, kinds, tags] = &mut self.names;
+        for (names, name) in [
+            (entities, row.entity),
+            (scopes, row.scope),
+            (kinds, row.kind),
+        ] {
+            if !name.is_empty() {
+                names.push(name, number);
+            }
+        }
+        for tag in row.tags {
+            tags.push(tag, number);
+        }
+    }
+
+    /// Writes the index: body, checksum table, trailer.
+    pub(crate) fn finish(self, facts: SidxFacts) -> Vec<u8> {
+        let mut out = vec![0; HEADER_BYTES];
+        let mut header = SidxHeader {
+            facts,
+            first_position: self.first_position,
+            rows: fits(self.offsets.len()),
+            first_recorded: self.first_recorded,
+            last_recorded: self.last_recorded,
+            sections: Default::default(),
+        };
+        let sorted = self.names.each_ref().map(Names::sorted);
+        let [entities, ..] = &sorted;
+        let filter = filter(&self.ids, &self.keys, entities);
+        let mut add = |part: Part, write: &mut dyn FnMut(&mut Vec<u8>) -> Section| {
+            out.resize(out.len().next_multiple_of(8), 0);
+            let start = out.len();
+            let mut section = write(&mut out);
+            section.offset = start as u64;
+            section.length = (out.len() - start) as u64;
+            header.sections[part as usize] = section;
+        };
+        add(Part::Rows, &mut |out| write_rows(out, &self.offsets));
+        add(Part::Filter, &mut |out| write_filter(out, &filter));
+        for (part, mut pairs) in [
+            (Part::Ids, self.ids),
+            (Part::Keys, self.keys),
+            (Part::Correlations, self.correlations),
+            (Part::Children, self.children),
+        ] {
+            pairs.sort_unstable();
+            add(part, &mut |out| write_pairs(out, &pairs, header.rows));
+        }
+        for axis in NameAxis::ALL {
+            let (names, sorted) = (&self.names[axis as usize], &sorted[axis as usize]);
+            add(axis.part(), &mut |out| write_names(out, names, sorted));
+        }
+        out[..HEADER_BYTES].copy_from_slice(&header.encode());
+        seal(out, &facts)
+    }
+}
+
+/// The names of one axis, numbered as they come, and who bears them.
+#[derive(Debug, Default)]
+struct Names {
+    ordinals: HashMap<Box<str>, u32>,
+    /// How many rows bear each name.
+    counts: Vec<u32>,
+    /// Name's ordinal and row, in the order of rows.
+    bearers: Vec<(u32, u32)>,
+}
+
+impl Names {
+    fn push(&mut self, name: &str, row: u32) {
+        let ordinal = match self.ordinals.get(name) {
+            Some(&ordinal) => ordinal,
+            None => {
+                let ordinal = fits(self.counts.len());
+                self.ordinals.insert(name.into(), ordinal);
+                self.counts.push(0);
+                ordinal
+            }
+        };
+        self.counts[ordinal as usize] += 1;
+        self.bearers.push((ordinal, row));
+    }
+
+    fn sorted(&self) -> Vec<(&str, u32)> {
+        let mut names: Vec<_> = self
+            .ordinals
+            .iter()
+            .map(|(name, n)| (&**name, *n))
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// All rows, those of one name together, and where each name's begin.
+    fn by_name(&self) -> (Vec<u32>, Vec<usize>) {
+        let mut next = Vec::with_capacity(self.counts.len());
+        let mut total = 0;
+        for &count in &self.counts {
+            next.push(total);
+            total += count as usize;
+        }
+        let starts = next.clone();
+        let mut rows = vec![0; total];
+        for &(ordinal, row) in &self.bearers {
+            let place = &mut next[ordinal as usize];
+            rows[*place] = row;
+            *place += 1;
+        }
+        (rows, starts)
+    }
+}
+
+fn filter(ids: &[Pair], keys: &[Pair], entities: &[(&str, u32)]) -> Vec<[u8; FILTER_BLOCK_BYTES]> {
+    let bits = (ids.len() + keys.len() + entities.len()) * FILTER_BITS_PER_KEY;
+    let mut blocks = vec![[0; FILTER_BLOCK_BYTES]; bits.div_ceil(FILTER_BLOCK_BYTES * 8)];
+    let count = fits(blocks.len());
+    let mut add = |axis, key: &[u8; 16]| {
+        let probe = Probe::new(axis, key, count);
+        let block = &mut blocks[probe.block as usize];
+        for bit in probe.bits {
+            block[usize::from(bit / 8)] |= 1 << (bit % 8);
+        }
+    };
+    ids.iter().for_each(|(id, _)| add(Axis16::Id, id));
+    keys.iter().for_each(|(key, _)| add(Axis16::Key, key));
+    for (entity, _) in entities {
+        add(Axis16::Entity, &entity_digest(entity));
+    }
+    blocks
+}
+
+fn write_rows(out: &mut Vec<u8>, offsets: &[u32]) -> Section {
+    out.extend(offsets.iter().flat_map(|offset| offset.to_le_bytes()));
+    Section {
+        count: fits(offsets.len()),
+        ..Section::default()
+    }
+}
+
+fn write_filter(out: &mut Vec<u8>, blocks: &[[u8; FILTER_BLOCK_BYTES]]) -> Section {
+    out.extend_from_slice(blocks.as_flattened());
+    Section {
+        count: fits(blocks.len()),
+        ..Section::default()
+    }
+}
+
+/// Writes sorted pairs without the bytes that all keys begin with.
+fn write_pairs(out: &mut Vec<u8>, pairs: &[Pair], rows: u32) -> Section {
+    let mut section = Section {
+        count: fits(pairs.len()),
+        row_bytes: width_of(rows.saturating_sub(1)).max(1),
+        ..Section::default()
+    };
+    // In sorted order what the first and the last key share, all share.
+    if let (Some((first, _)), Some((last, _))) = (pairs.first(), pairs.last()) {
+        let shared = first.iter().zip(last).take_while(|(a, b)| a == b).count();
+        section.prefix[..shared].copy_from_slice(&first[..shared]);
+        section.prefix_bytes = u8::try_from(shared).expect("a key has 16 bytes");
+    }
+    let (skip, width) = (
+        usize::from(section.prefix_bytes),
+        usize::from(section.row_bytes),
+    );
+    out.reserve(pairs.len() * section.pair_bytes());
+    for (key, row) in pairs {
+        out.extend_from_slice(&key[skip..]);
+        out.extend_from_slice(&row.to_le_bytes()[..width]);
+    }
+    section
+}
+
+fn write_names(out: &mut Vec<u8>, names: &Names, sorted: &[(&str, u32)]) -> Section {
+    let (rows, starts) = names.by_name();
+    let (mut heap, mut postings) = (String::new(), Vec::new());
+    for &(name, ordinal) in sorted {
+        let start = starts[ordinal as usize];
+        let count = names.counts[ordinal as usize];
+        let rows = &rows[start..start + count as usize];
+        let width = width_of(widest(rows));
+        put_u32(out, fits(heap.len()));
+        put_u16(
+            out,
+            u16::try_from(name.len()).expect("a name has at most 512 bytes"),
+        );
+        out.extend_from_slice(&[width, 0]);
+        put_u32(out, fits(postings.len()));
+        put_u32(out, count);
+        heap.push_str(name);
+        write_postings(&mut postings, rows, width);
+    }
+    out.extend_from_slice(heap.as_bytes());
+    out.extend_from_slice(&postings);
+    Section {
+        count: fits(sorted.len()),
+        heap_bytes: fits(heap.len()),
+        ..Section::default()
+    }
+}
+
+fn chunks(rows: &[u32]) -> impl Iterator<Item = (u32, &[u32])> {
+    rows.chunks(CHUNK_ROWS as usize).filter_map(|chunk| {
+        let (base, others) = chunk.split_first()?;
+        Some((*base, others))
+    })
+}
+
+/// The largest distance of a row from the first of its chunk.
+fn widest(rows: &[u32]) -> u32 {
+    chunks(rows)
+        .filter_map(|(base, others)| others.last().map(|last| last - base))
+        .max()
+        .unwrap_or(0)
+}
+
+fn write_postings(out: &mut Vec<u8>, rows: &[u32], width: u8) {
+    for (base, others) in chunks(rows) {
+        put_u32(out, base);
+        for row in others {
+            out.extend_from_slice(&(row - base).to_le_bytes()[..usize::from(width)]);
+        }
+    }
+}
+
+/// The bytes that `value` needs: 0 to 4.
+fn width_of(value: u32) -> u8 {
+    u8::try_from((u32::BITS - value.leading_zeros()).div_ceil(8)).expect("a u32 has four bytes")
+}
+
+/// Pads the body to whole blocks and adds checksum table and trailer.
+fn seal(mut out: Vec<u8>, facts: &SidxFacts) -> Vec<u8> {
+    out.resize(out.len().next_multiple_of(BLOCK_BYTES), 0);
+    let body = out.len();
+    for start in (0..body).step_by(BLOCK_BYTES) {
+        let checksum = crc32fast::hash(&out[start..start + BLOCK_BYTES]);
+        put_u32(&mut out, checksum);
+    }
+    let trailer = Trailer::new(&facts.store_id, facts.segment, &out[body..]);
+    out.extend_from_slice(&trailer.encode());
+    out
+}
+
+/// A count or an offset in an index as its 32 bits.
+fn fits(count: usize) -> u32 {
+    // A frame offset has 32 bits; a log of at most 2 GiB, in which a tag takes two bytes or more, gives
+    // at most 4 GiB of postings of at most four bytes each.
+    u32::try_from(count).expect("what a segment of at most 2 GiB leads to fits 32 bits")
+}
