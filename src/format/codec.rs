@@ -29,42 +29,45 @@ pub(crate) const MAX_VARINT_BYTES: usize = 10;
 /// Reads structures from the front of a byte slice and never past its end.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
+    rest: &'a [u8],
+    len: usize,
 }
 
 impl<'a> Reader<'a> {
     /// Starts at the first byte.
     #[inline]
     pub(crate) const fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+        Self {
+            rest: bytes,
+            len: bytes.len(),
+        }
     }
 
     /// How many bytes have been read.
     #[inline]
     pub(crate) const fn at(&self) -> usize {
-        self.at
+        self.len - self.rest.len()
     }
 
     /// The bytes not read yet.
     #[inline]
     pub(crate) fn rest(&self) -> &'a [u8] {
-        self.bytes.get(self.at..).unwrap_or_default()
+        self.rest
     }
 
     /// The next `count` bytes.
     #[inline]
     pub(crate) fn bytes(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
-        let (taken, _) = self.rest().split_at_checked(count).ok_or(ENDS_EARLY)?;
-        self.at += count;
+        let (taken, rest) = self.rest.split_at_checked(count).ok_or(ENDS_EARLY)?;
+        self.rest = rest;
         Ok(taken)
     }
 
     /// The next `N` bytes.
     #[inline]
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let taken = self.rest().first_chunk::<N>().ok_or(ENDS_EARLY)?;
-        self.at += N;
+        let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(ENDS_EARLY)?;
+        self.rest = rest;
         Ok(*taken)
     }
 
@@ -95,9 +98,9 @@ impl<'a> Reader<'a> {
     /// The next varint.
     #[inline]
     pub(crate) fn varint(&mut self) -> Result<u64, DecodeError> {
-        match self.bytes.get(self.at) {
-            Some(&byte) if byte < 0x80 => {
-                self.at += 1;
+        match self.rest.split_first() {
+            Some((&byte, rest)) if byte < 0x80 => {
+                self.rest = rest;
                 Ok(u64::from(byte))
             }
             _ => self.long_varint(),
@@ -106,7 +109,7 @@ impl<'a> Reader<'a> {
 
     fn long_varint(&mut self) -> Result<u64, DecodeError> {
         let mut value = 0u64;
-        for (index, &byte) in self.rest().iter().take(MAX_VARINT_BYTES).enumerate() {
+        for (index, &byte) in self.rest.iter().take(MAX_VARINT_BYTES).enumerate() {
             if index + 1 == MAX_VARINT_BYTES && byte > 1 {
                 return Err(BAD_VARINT);
             }
@@ -116,7 +119,7 @@ impl<'a> Reader<'a> {
                 if byte == 0 && index > 0 {
                     return Err(BAD_VARINT);
                 }
-                self.at += index + 1;
+                self.rest = self.rest.get(index + 1..).unwrap_or_default();
                 return Ok(value);
             }
         }
@@ -153,7 +156,7 @@ impl<'a> Reader<'a> {
     /// Refuses bytes that are left over.
     #[inline]
     pub(crate) fn finish(&self) -> Result<(), DecodeError> {
-        if self.at == self.bytes.len() {
+        if self.rest.is_empty() {
             Ok(())
         } else {
             Err(DecodeError::Corrupt("bytes are left over"))

@@ -11,6 +11,7 @@ use super::manifest::{Lineage, Manifest, Replaced};
 use super::record::{BatchPlace, EventFields, KeyDigests, Record, StreamPlace, encode_event};
 use super::segment::{SEGMENT_PAGE_BYTES, SegmentHeader};
 use super::stub::StubFields;
+use crate::event::hash;
 
 pub(super) const STORE_ID: [u8; 16] = [0xA1; 16];
 pub(super) const FIRST_AT: u64 = 4096 + 72;
@@ -498,4 +499,58 @@ fn group_reads_back_frame_by_frame() {
     assert_eq!(Commit::decode(&bytes[at..], sum).unwrap(), commit);
     assert_eq!(read.last_position(), commit.last_position);
     assert_eq!(read.end(), 4096 + bytes.len() as u64);
+}
+
+#[test]
+fn second_event_hashes_as_the_page_says() {
+    let all = hashes();
+    let facts = hash::Facts {
+        schema_version: 2,
+        codec: 0,
+        cipher: 0,
+        payload_length: 1,
+        payload_hash: &hash::payload_hash(PAYLOADS[1]),
+        labels: &hash::labels_digest([].into_iter(), METADATA.into_iter()),
+        correlation: &IDS[0],
+        occurred_at: Some(TIMES[0] - 1),
+        entity: ENTITY,
+        scope: SCOPE,
+        kind: KINDS[1],
+        key_reference: &[],
+        extension: &[],
+    };
+    let facts = hash::facts_digest(&facts, [IDS[0]].into_iter());
+    let kept = hash::Kept {
+        position: 2,
+        revision: 2,
+        previous: 1,
+        recorded_at: TIMES[1],
+        id: &IDS[1],
+        entity_digest: &hash::entity_digest(ENTITY),
+        batch_index: 1,
+        batch_length: 2,
+        key_digest: &[0; 16],
+        content_digest: &[0; 16],
+        rest: &hash::rest_digest(&facts, &all.event[0], [all.event[0]].into_iter()),
+    };
+    let mut content = hash::ContentDigest::new(2);
+    content.push(
+        ENTITY,
+        SCOPE,
+        KINDS[0],
+        1,
+        &all.payload[0],
+        TAGS.into_iter(),
+    );
+    content.push(ENTITY, SCOPE, KINDS[1], 2, &all.payload[1], [].into_iter());
+
+    assert_eq!(hash::event_hash(&kept), all.event[1]);
+    assert_eq!(
+        hash::fold_digest(&all.running[0], &all.event[1]),
+        all.running[1]
+    );
+    assert_eq!(
+        (hash::key_digest(b"checkout-7"), content.finish()),
+        (all.key, all.content)
+    );
 }

@@ -17,6 +17,8 @@ use super::lists::text;
 pub(crate) use super::lists::{MetadataList, ParentList, TagList};
 use super::stub::StubFields;
 
+/// Bytes of the head up to the first varint.
+const FIXED_BYTES: usize = 60;
 const MAX_PARENTS: u8 = 64;
 const MAX_LABELS: u8 = 32;
 
@@ -175,21 +177,19 @@ impl Record {
     }
 }
 
-/// A run of bytes in the head; offsets count from the frame header, so that they fit a frame slice.
+/// A run of bytes in the head; offsets count from the head, which is at most 65,535 bytes long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Span {
-    at: u32,
-    len: u32,
+    at: u16,
+    len: u16,
 }
 
 impl Span {
     #[inline]
     fn of<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
-        let at = usize::try_from(self.at).unwrap_or(usize::MAX);
-        let len = usize::try_from(self.len).unwrap_or(usize::MAX);
+        let at = FRAME_HEADER_BYTES + usize::from(self.at);
         frame
-            .get(at..)
-            .and_then(|rest| rest.get(..len))
+            .get(at..at + usize::from(self.len))
             .unwrap_or_default()
     }
 }
@@ -229,21 +229,24 @@ pub(crate) struct RecordLayout {
     parents: Span,
     tags: Span,
     metadata: Span,
-    payload: Span,
+    head_len: u16,
+    payload_len: u32,
 }
 
 impl RecordLayout {
     #[inline]
     fn read(header: &FrameHeader, head: &[u8], position: u64) -> Result<Self, DecodeError> {
         let reader = &mut Reader::new(head);
-        let id = reader.array()?;
-        let recorded_at = reader.u64()?;
-        let hash = reader.array()?;
-        let parts = reader.u16()?;
+        let fixed = reader.array::<FIXED_BYTES>()?;
+        let mut fixed = Reader::new(&fixed);
+        let id = fixed.array()?;
+        let recorded_at = fixed.u64()?;
+        let hash = fixed.array()?;
+        let parts = fixed.u16()?;
         check_parts(parts)?;
-        let schema_version = reader.u16()?;
+        let schema_version = fixed.u16()?;
         let stream = read_stream(reader, position)?;
-        let (entity, scope, kind) = (read_name(reader)?, read_name(reader)?, read_name(reader)?);
+        let [entity, scope, kind] = read_names(reader)?;
         let batch = read_batch(reader, parts)?;
         let key = read_key(reader, parts)?;
         let correlation = read_correlation(reader, parts, id)?;
@@ -255,10 +258,6 @@ impl RecordLayout {
         let tags = read_part(reader, parts & PART_TAGS, read_tags)?;
         let metadata = read_part(reader, parts & PART_METADATA, read_metadata)?;
         reader.finish()?;
-        let payload = Span {
-            at: span(0, head.len())?.len + HEAD_AT,
-            len: header.payload_len,
-        };
         Ok(Self {
             id,
             recorded_at,
@@ -278,14 +277,15 @@ impl RecordLayout {
             parents,
             tags,
             metadata,
-            payload,
+            head_len: header.head_len,
+            payload_len: header.payload_len,
         })
     }
 
     /// Bytes of the whole frame.
     #[inline]
     pub(crate) fn frame_bytes(&self) -> u64 {
-        u64::from(self.payload.at) + u64::from(self.payload.len)
+        self.payload_at() as u64 + u64::from(self.payload_len)
     }
 
     /// The entity.
@@ -327,28 +327,33 @@ impl RecordLayout {
     /// The payload, as it stands there; see [`Self::check_payload`].
     #[inline]
     pub(crate) fn payload<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
-        self.payload.of(frame)
+        let len = usize::try_from(self.payload_len).unwrap_or(usize::MAX);
+        frame
+            .get(self.payload_at()..)
+            .and_then(|rest| rest.get(..len))
+            .unwrap_or_default()
+    }
+
+    #[inline]
+    fn payload_at(&self) -> usize {
+        FRAME_HEADER_BYTES + usize::from(self.head_len)
     }
 
     /// Bytes of the payload.
     #[inline]
     pub(crate) fn payload_len(&self) -> u32 {
-        self.payload.len
+        self.payload_len
     }
 
     /// Returns whether the payload is the one that was written.
     #[inline]
     #[must_use]
     pub(crate) fn check_payload(&self, frame: &[u8], seed: &Seed) -> bool {
-        let payload = self.payload.of(frame);
-        payload.len() as u64 == u64::from(self.payload.len)
+        let payload = self.payload(frame);
+        payload.len() as u64 == u64::from(self.payload_len)
             && seed.crc(&[payload]) == self.payload_crc
     }
 }
-
-const HEAD_AT: u32 = 16;
-// cast: 16 fits any usize
-const _: () = assert!(HEAD_AT as usize == FRAME_HEADER_BYTES);
 
 #[inline]
 fn check_parts(parts: u16) -> Result<(), DecodeError> {
@@ -364,29 +369,49 @@ fn check_parts(parts: u16) -> Result<(), DecodeError> {
     }))
 }
 
-/// The head's bytes `from..to` as a span of the frame.
+/// The head's bytes `from..to` as a span.
 #[inline]
 fn span(from: usize, to: usize) -> Result<Span, DecodeError> {
-    let narrow = |at| u32::try_from(at).map_err(|_| DecodeError::Corrupt("the head is too long"));
-    let at = narrow(from)?;
-    Ok(Span {
-        at: at + HEAD_AT,
-        len: narrow(to)? - at,
-    })
+    match (u16::try_from(from), u16::try_from(to)) {
+        (Ok(at), Ok(end)) => Ok(Span { at, len: end - at }),
+        _ => Err(DecodeError::Corrupt("the head is too long")),
+    }
+}
+
+/// Reads entity, scope and kind.
+#[inline]
+fn read_names(reader: &mut Reader<'_>) -> Result<[Span; 3], DecodeError> {
+    let all = reader.rest();
+    let from = reader.at();
+    let (entity, entity_at) = read_name(reader)?;
+    let (scope, scope_at) = read_name(reader)?;
+    let (kind, kind_at) = read_name(reader)?;
+    check_texts(&all[..reader.at() - from], [entity, scope, kind])?;
+    Ok([entity_at, scope_at, kind_at])
 }
 
 #[inline]
-fn read_name(reader: &mut Reader<'_>) -> Result<Span, DecodeError> {
-    let name = read_text(reader)?;
+fn read_name<'a>(reader: &mut Reader<'a>) -> Result<(&'a [u8], Span), DecodeError> {
+    let name = reader.block()?;
     if name.is_empty() {
         return Err(DecodeError::Corrupt("a name is empty"));
     }
-    span(reader.at() - name.len(), reader.at())
+    Ok((name, span(reader.at() - name.len(), reader.at())?))
 }
 
+/// Refuses texts that are not UTF-8; `all` are the bytes that hold them.
+///
+/// Most are ASCII, lengths included: one look at all is faster than one at each.
 #[inline]
-fn read_text<'a>(reader: &mut Reader<'a>) -> Result<&'a str, DecodeError> {
-    str::from_utf8(reader.block()?).map_err(|_| DecodeError::Corrupt("a text is not UTF-8"))
+fn check_texts<'a>(
+    all: &[u8],
+    texts: impl IntoIterator<Item = &'a [u8]>,
+) -> Result<(), DecodeError> {
+    if all.is_ascii() || texts.into_iter().all(|text| str::from_utf8(text).is_ok()) {
+        Ok(())
+    } else {
+        Err(DecodeError::Corrupt("a text is not UTF-8"))
+    }
 }
 
 #[inline]
@@ -436,15 +461,21 @@ fn read_parents(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
 
 #[inline]
 fn read_tags(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
-    let mut before = "";
+    let mut before: &[u8] = &[];
     for _ in 0..read_count(reader, MAX_LABELS)? {
-        let tag = read_text(reader)?;
+        let tag = reader.block()?;
+        check_texts(tag, [tag])?;
         if tag <= before {
             return Err(DecodeError::Corrupt("tags are out of order"));
         }
         before = tag;
     }
     Ok(())
+}
+
+#[inline]
+fn read_text<'a>(reader: &mut Reader<'a>) -> Result<&'a str, DecodeError> {
+    str::from_utf8(reader.block()?).map_err(|_| DecodeError::Corrupt("a text is not UTF-8"))
 }
 
 fn read_metadata(reader: &mut Reader<'_>) -> Result<(), DecodeError> {

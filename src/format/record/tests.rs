@@ -360,3 +360,15 @@ fn writing_into_a_reused_buffer_does_not_grow_it() {
     longest(&mut out);
     assert_eq!((out.len(), out.capacity()), (len, capacity));
 }
+
+#[test]
+fn names_beyond_ascii_read_back() {
+    let read = with_head(62, b"\x07order:7", b"\x08k\xc3\xb6ln\xe2\x82\xac").map(event);
+    assert!(read.is_ok(), "{read:?}");
+    let tags = b"\x02\x0bcustomer:42\x03vip";
+    assert!(with_head(122, tags, b"\x01\x02\xc3\xa9").is_ok());
+    assert_corrupt(
+        with_head(122, tags, b"\x01\x02\xc3\x28"),
+        "a text is not UTF-8",
+    );
+}
