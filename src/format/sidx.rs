@@ -30,7 +30,6 @@ const TRAILER_MAGIC: [u8; 8] = *b"QPSIDXE\n";
 
 /// The sections, in the order in which they stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(usize)]
 pub(crate) enum Part {
     Rows,
     Filter,
@@ -57,11 +56,26 @@ impl Part {
         Self::Kinds,
         Self::Tags,
     ];
+
+    /// Its line in the directory.
+    pub(super) const fn line(self) -> usize {
+        match self {
+            Self::Rows => 0,
+            Self::Filter => 1,
+            Self::Ids => 2,
+            Self::Keys => 3,
+            Self::Correlations => 4,
+            Self::Children => 5,
+            Self::Entities => 6,
+            Self::Scopes => 7,
+            Self::Kinds => 8,
+            Self::Tags => 9,
+        }
+    }
 }
 
 /// Which names a list of rows is asked for by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(usize)]
 pub(crate) enum NameAxis {
     Entity,
     Scope,
@@ -71,6 +85,16 @@ pub(crate) enum NameAxis {
 
 impl NameAxis {
     pub(crate) const ALL: [Self; 4] = [Self::Entity, Self::Scope, Self::Kind, Self::Tag];
+
+    /// Its place in [`NameAxis::ALL`].
+    pub(crate) const fn place(self) -> usize {
+        match self {
+            Self::Entity => 0,
+            Self::Scope => 1,
+            Self::Kind => 2,
+            Self::Tag => 3,
+        }
+    }
 
     pub(crate) const fn part(self) -> Part {
         match self {
@@ -201,7 +225,7 @@ impl Section {
 
 impl SidxHeader {
     pub(crate) fn section(&self, part: Part) -> &Section {
-        &self.sections[part as usize]
+        &self.sections[part.line()]
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -412,4 +436,9 @@ const fn mix(mut x: u64) -> u64 {
 pub(crate) fn postings_bytes(count: u32, width: u8) -> u64 {
     let chunks = u64::from(count.div_ceil(CHUNK_ROWS));
     4 * chunks + (u64::from(count) - chunks) * u64::from(width)
+}
+
+/// A row, ordinal or count as an index into memory.
+pub(crate) fn place(number: u32) -> usize {
+    usize::try_from(number).expect("memory is addressed by 32 bits or more")
 }

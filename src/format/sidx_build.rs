@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use super::codec::{put_u16, put_u32};
 use super::sidx::{
     Axis16, BLOCK_BYTES, CHUNK_ROWS, FILTER_BITS_PER_KEY, FILTER_BLOCK_BYTES, HEADER_BYTES,
-    NameAxis, Part, Probe, Section, SidxFacts, SidxHeader, SidxRow, Trailer,
+    NameAxis, Part, Probe, Section, SidxFacts, SidxHeader, SidxRow, Trailer, place,
 };
 use crate::event::hash::entity_digest;
 
@@ -98,7 +98,7 @@ impl SidxBuilder {
             let mut section = write(&mut out);
             section.offset = start as u64;
             section.length = (out.len() - start) as u64;
-            header.sections[part as usize] = section;
+            header.sections[part.line()] = section;
         };
         add(Part::Rows, &mut |out| write_rows(out, &self.offsets));
         add(Part::Filter, &mut |out| write_filter(out, &filter));
@@ -112,7 +112,7 @@ impl SidxBuilder {
             add(part, &mut |out| write_pairs(out, &pairs, header.rows));
         }
         for axis in NameAxis::ALL {
-            let (names, sorted) = (&self.names[axis as usize], &sorted[axis as usize]);
+            let (names, sorted) = (&self.names[axis.place()], &sorted[axis.place()]);
             add(axis.part(), &mut |out| write_names(out, names, sorted));
         }
         out[..HEADER_BYTES].copy_from_slice(&header.encode());
@@ -141,7 +141,7 @@ impl Names {
                 ordinal
             }
         };
-        self.counts[ordinal as usize] += 1;
+        self.counts[place(ordinal)] += 1;
         self.bearers.push((ordinal, row));
     }
 
@@ -161,14 +161,14 @@ impl Names {
         let mut total = 0;
         for &count in &self.counts {
             next.push(total);
-            total += count as usize;
+            total += place(count);
         }
         let starts = next.clone();
         let mut rows = vec![0; total];
         for &(ordinal, row) in &self.bearers {
-            let place = &mut next[ordinal as usize];
-            rows[*place] = row;
-            *place += 1;
+            let next = &mut next[place(ordinal)];
+            rows[*next] = row;
+            *next += 1;
         }
         (rows, starts)
     }
@@ -180,7 +180,7 @@ fn filter(ids: &[Pair], keys: &[Pair], entities: &[(&str, u32)]) -> Vec<[u8; FIL
     let count = fits(blocks.len());
     let mut add = |axis, key: &[u8; 16]| {
         let probe = Probe::new(axis, key, count);
-        let block = &mut blocks[probe.block as usize];
+        let block = &mut blocks[place(probe.block)];
         for bit in probe.bits {
             block[usize::from(bit / 8)] |= 1 << (bit % 8);
         }
@@ -238,9 +238,9 @@ fn write_names(out: &mut Vec<u8>, names: &Names, sorted: &[(&str, u32)]) -> Sect
     let (rows, starts) = names.by_name();
     let (mut heap, mut postings) = (String::new(), Vec::new());
     for &(name, ordinal) in sorted {
-        let start = starts[ordinal as usize];
-        let count = names.counts[ordinal as usize];
-        let rows = &rows[start..start + count as usize];
+        let start = starts[place(ordinal)];
+        let count = names.counts[place(ordinal)];
+        let rows = &rows[start..start + place(count)];
         let width = width_of(widest(rows));
         put_u32(out, fits(heap.len()));
         put_u16(
@@ -263,7 +263,7 @@ fn write_names(out: &mut Vec<u8>, names: &Names, sorted: &[(&str, u32)]) -> Sect
 }
 
 fn chunks(rows: &[u32]) -> impl Iterator<Item = (u32, &[u32])> {
-    rows.chunks(CHUNK_ROWS as usize).filter_map(|chunk| {
+    rows.chunks(place(CHUNK_ROWS)).filter_map(|chunk| {
         let (base, others) = chunk.split_first()?;
         Some((*base, others))
     })
@@ -292,7 +292,7 @@ fn width_of(value: u32) -> u8 {
 }
 
 /// Pads the body to whole blocks and adds checksum table and trailer.
-fn seal(mut out: Vec<u8>, facts: &SidxFacts) -> Vec<u8> {
+pub(crate) fn seal(mut out: Vec<u8>, facts: &SidxFacts) -> Vec<u8> {
     out.resize(out.len().next_multiple_of(BLOCK_BYTES), 0);
     let body = out.len();
     for start in (0..body).step_by(BLOCK_BYTES) {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
 
-use crate::format::sidx::{NameAxis, SidxRow};
+use crate::format::sidx::{NameAxis, SidxRow, place};
 
 /// What was asked for, and the rows it leads to.
 type Lists<K> = HashMap<K, Rows>;
@@ -84,7 +84,7 @@ impl LiveIndex {
         if rows >= self.rows() {
             return;
         }
-        self.offsets.truncate(rows as usize);
+        self.offsets.truncate(place(rows));
         self.ids.retain(|_, row| *row < rows);
         self.keys.retain(|_, row| *row < rows);
         self.correlations.retain(|_, list| list.truncate(rows));
@@ -96,7 +96,7 @@ impl LiveIndex {
 
     /// The offset of the frame of `row`.
     pub(crate) fn offset(&self, row: u32) -> Option<u32> {
-        self.offsets.get(row as usize).copied()
+        self.offsets.get(place(row)).copied()
     }
 
     pub(crate) fn find_id(&self, id: &[u8; 16]) -> Option<u32> {
@@ -122,7 +122,7 @@ impl LiveIndex {
 
     /// The rows that bear `name`.
     pub(crate) fn list(&self, axis: NameAxis, name: &str) -> Option<&[u32]> {
-        self.names[axis as usize].get(name).map(Rows::as_slice)
+        self.names[axis.place()].get(name).map(Rows::as_slice)
     }
 
     /// The names that begin with `prefix` and the rows that bear them, in no order.
@@ -131,7 +131,7 @@ impl LiveIndex {
         axis: NameAxis,
         prefix: &'a str,
     ) -> impl Iterator<Item = (&'a str, &'a [u32])> {
-        self.names[axis as usize]
+        self.names[axis.place()]
             .iter()
             .filter(move |(name, _)| name.starts_with(prefix))
             .map(|(name, rows)| (&**name, rows.as_slice()))

@@ -6,3 +6,10 @@ pub(crate) mod sidx;
 pub(crate) mod sidx_names;
 pub(crate) mod sidx_pairs;
 mod sorted;
+
+#[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
