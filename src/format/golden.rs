@@ -418,7 +418,7 @@ fn dump(bytes: &[u8]) -> String {
 }
 
 #[track_caller]
-fn assert_section(section: u32, written: &[&[u8]]) {
+pub(super) fn assert_section(section: u32, written: &[&[u8]]) {
     let found = blocks(section);
     for (index, bytes) in written.iter().enumerate() {
         let right = found.get(index).is_some_and(|block| block == bytes);

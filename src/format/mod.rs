@@ -9,6 +9,8 @@ pub(crate) mod crc;
 pub(crate) mod frame;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod golden_index;
 pub(crate) mod group;
 pub(crate) mod hint;
 mod kept;

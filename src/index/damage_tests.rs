@@ -141,7 +141,7 @@ fn touch_all(model: &Model, sidx: &Sidx) {
             .into_iter()
             .flatten()
         {
-            (0..range.len().min(200)).for_each(|n| drop(range.nth(n)));
+            (0..range.len().min(200)).for_each(|n| _ = range.nth(n));
         }
         let _ = sidx
             .list(NameAxis::Entity, &event.entity)
@@ -154,12 +154,12 @@ fn touch_all(model: &Model, sidx: &Sidx) {
             };
             for index in 0..range.len().min(200) {
                 if let Ok((_, list)) = range.nth(index) {
-                    (0..list.len().min(200)).for_each(|n| drop(list.nth(n)));
+                    (0..list.len().min(200)).for_each(|n| _ = list.nth(n));
                 }
             }
         }
     }
-    (0..=sidx.rows().min(200)).for_each(|row| drop(sidx.offset(row)));
+    (0..=sidx.rows().min(200)).for_each(|row| _ = sidx.offset(row));
 }
 
 #[test]

@@ -250,7 +250,7 @@ impl Model {
         for (event, row) in self.events.iter().zip(0..) {
             assert_eq!(sidx.offset(row)?, event.offset);
             assert!(sidx.may_contain(Axis16::Id, &event.id)?);
-            for key in &event.key {
+            if let Some(key) = &event.key {
                 assert!(sidx.may_contain(Axis16::Key, key)?);
             }
             if !event.entity.is_empty() {

@@ -1,0 +1,178 @@
+//! The worked store's index and checkpoint: the bytes in `docs/format.md` are those that the code writes.
+
+use super::checkpoint::{Checkpoint, SealedEntry};
+use super::golden::{self, FIRST_AT, STORE_ID, assert_damage_is_seen, assert_section};
+use super::record::{Record, RecordLayout};
+use super::sidx::{BLOCK_BYTES, SidxFacts, SidxRow};
+use super::sidx_build::SidxBuilder;
+
+fn event(frame: &[u8], offset: u64, position: u64) -> RecordLayout {
+    match Record::decode(frame, &golden::seed(), offset, position).unwrap() {
+        Record::Event(layout) => layout,
+        Record::Stub(_) => panic!("the frame is an event's"),
+    }
+}
+
+/// The index of the worked segment.
+fn index() -> Vec<u8> {
+    let mut builder = SidxBuilder::new(1);
+    let frames = [
+        (golden::first_frame().0, FIRST_AT, 1),
+        (golden::second_frame().0, golden::second_at(), 2),
+    ];
+    for (frame, offset, position) in &frames {
+        let event = event(frame, *offset, *position);
+        builder.push(SidxRow {
+            offset: u32::try_from(*offset).unwrap(),
+            recorded_at: event.recorded_at,
+            id: event.id,
+            entity: event.entity(frame),
+            scope: event.scope(frame),
+            kind: event.kind(frame),
+            tags: event.tags(frame),
+            correlation: Some(event.correlation),
+            key: event.key.map(|digests| digests.key),
+            parents: event.parents(frame),
+        });
+    }
+    let (commit, _) = golden::commit();
+    builder.finish(SidxFacts {
+        store_id: STORE_ID,
+        segment: 1,
+        log_end: golden::group().end(),
+        last_group_sequence: 1,
+        last_group_checksum: commit.checksum,
+        digest: commit.digest,
+    })
+}
+
+/// Segment 1 is sealed, and segment 2 is active and empty.
+fn checkpoint() -> Checkpoint {
+    let (commit, _) = golden::commit();
+    let log_end = golden::group().end();
+    let index = index();
+    let checksum = index[index.len() - 20..].first_chunk().unwrap();
+    let entry = SealedEntry {
+        number: 1,
+        first_position: 1,
+        last_position: 2,
+        file_bytes: log_end.next_multiple_of(4096) + index.len() as u64,
+        log_end,
+        last_group_checksum: commit.checksum,
+        index_checksum: u32::from_le_bytes(*checksum),
+        last_group_sequence: 1,
+        first_recorded: 1_700_000_000_000_000_000,
+        last_recorded: 1_700_000_000_000_000_001,
+        digest: commit.digest,
+    };
+    Checkpoint {
+        store_id: STORE_ID,
+        active_segment: 2,
+        active_end: 4096,
+        last_position: 2,
+        last_group_sequence: 1,
+        last_group_checksum: commit.checksum,
+        last_recorded: entry.last_recorded,
+        digest: commit.digest,
+        sealed: vec![entry],
+    }
+}
+
+#[test]
+fn page_shows_the_index_as_written() {
+    let index = index();
+    let (body, end) = index.split_at(BLOCK_BYTES);
+    let used = body.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let used = used.next_multiple_of(8);
+    assert_section(8, &[&body[..used], end]);
+}
+
+#[test]
+fn page_shows_the_checkpoint_as_written() {
+    assert_section(9, &[&checkpoint().encode(&[])]);
+}
+
+#[test]
+fn checkpoint_reads_back_with_and_without_an_index() {
+    for sealed in [0, 1, 2, 100] {
+        let mut written = checkpoint();
+        let entry = written.sealed[0];
+        written.sealed = (0..sealed)
+            .map(|n| SealedEntry {
+                number: 3 * n + 1,
+                first_position: 10 * n + 1,
+                last_position: 10 * n + 10,
+                ..entry
+            })
+            .collect();
+        written.last_position = 10 * sealed;
+        written.active_segment = 3 * sealed + 1;
+        let (read, place) = Checkpoint::decode(&written.encode(&[])).unwrap();
+        assert_eq!((read, place), (written.clone(), 0..0));
+        let index = index();
+        let bytes = written.encode(&index);
+        let (read, place) = Checkpoint::decode(&bytes).unwrap();
+        assert_eq!(read, written);
+        assert_eq!(place.start % 4096, 0);
+        let place = usize::try_from(place.start).unwrap()..usize::try_from(place.end).unwrap();
+        assert_eq!(bytes[place], index);
+    }
+}
+
+#[test]
+fn damaged_checkpoint_is_refused() {
+    assert_damage_is_seen(&checkpoint().encode(&[]), Checkpoint::decode);
+}
+
+#[test]
+fn checkpoint_with_a_cut_index_is_refused() {
+    let bytes = checkpoint().encode(&index());
+    for cut in [1, 100, 4096, 5000] {
+        assert!(Checkpoint::decode(&bytes[..bytes.len() - cut]).is_err());
+    }
+}
+
+#[test]
+fn checkpoint_that_lies_under_a_sound_checksum_is_refused() {
+    let clean = checkpoint().encode(&index());
+    let refused = |at: usize, value: u8| {
+        let mut bytes = clean.clone();
+        bytes[at] = value;
+        let head = usize::from(u16::from_le_bytes([bytes[12], bytes[13]]));
+        let head = bytes.get(..head).filter(|head| head.len() > 20);
+        let checksum = head.map_or(0, |head| super::crc::plain(&[&head[..16], &head[20..]]));
+        bytes[16..20].copy_from_slice(&checksum.to_le_bytes());
+        assert!(Checkpoint::decode(&bytes).is_err(), "{value} at {at}");
+    };
+    // Head length, count, active segment, last position, index offset and length, reserved, then the entry's
+    // number, first and last position.
+    for (at, value) in [
+        (12, 0),
+        (12, 21),
+        (13, 16),
+        (20, 0),
+        (20, 2),
+        (23, 255),
+        (40, 1),
+        (56, 1),
+        (112, 1),
+        (113, 0),
+        (119, 255),
+        (127, 255),
+        (132, 1),
+        (136, 0),
+        (136, 2),
+        (144, 3),
+        (152, 0),
+    ] {
+        refused(at, value);
+    }
+}
+
+#[test]
+fn newer_checkpoint_is_unsupported() {
+    let mut bytes = checkpoint().encode(&[]);
+    bytes[8] = 2;
+    let error = Checkpoint::decode(&bytes).unwrap_err();
+    assert!(matches!(error, super::codec::DecodeError::Unsupported(_)));
+}
