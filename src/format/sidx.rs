@@ -411,7 +411,7 @@ impl Probe {
             Axis16::Entity => 3,
         };
         let hash = mix(mix(half(low).wrapping_add(tag)) ^ half(high));
-        let block = (hash >> 32) * u64::from(blocks) >> 32;
+        let block = ((hash >> 32) * u64::from(blocks)) >> 32;
         let mut places = mix(hash.wrapping_add(1));
         let bits = core::array::from_fn(|_| {
             let bit = u16::try_from(places & 511).expect("nine bits fit sixteen");
