@@ -1,0 +1,11 @@
+//! Where the bytes live: segments, the tail that grows, and how a damaged or cut tail is judged.
+
+pub(crate) mod active;
+pub(crate) mod apply;
+pub(crate) mod event;
+pub(crate) mod files;
+pub(crate) mod look;
+pub(crate) mod plan;
+pub(crate) mod scan;
+pub(crate) mod seal;
+pub(crate) mod segment;
