@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Result, StoreError};
-use crate::event::Durability;
+use crate::event::condition::Durability;
 use crate::io::{Clock, Disk, MemoryDisk, RealDisk, SystemClock};
 use crate::sync::Arc;
 

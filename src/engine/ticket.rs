@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::error::{Result, StoreError, StoreErrorKind};
-use crate::event::Receipt;
+use crate::event::receipt::Receipt;
 use crate::sync::{Arc, Condvar, Mutex};
 
 /// What a submission came to: one receipt for each of its events, in order.

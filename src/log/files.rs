@@ -5,7 +5,7 @@
 use std::io::ErrorKind;
 
 use crate::error::{Result, StoreError};
-use crate::format::DecodeError;
+use crate::format::codec::DecodeError;
 use crate::format::hint::{HINT_BYTES, Hint, SLOT_STRIDE};
 use crate::format::manifest::Manifest;
 use crate::io::{Access, Disk, DiskFile, read_exact_at, replace, write_all_at};

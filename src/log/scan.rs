@@ -4,11 +4,10 @@
 //! grown only to the largest group, and never believes a length that leaves the file.
 
 use crate::error::{Result, StoreError};
-use crate::format::DecodeError;
+use crate::format::codec::{DecodeError, Reader};
 use crate::format::crc::Seed;
 use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::format::group::{COMMIT_BYTES, Commit, GROUP_HEADER_BYTES, GroupHeader, GroupSum};
-use crate::format::record::recorded_at;
 use crate::format::segment::{SEGMENT_HEADER_PAGE, SegmentHeader};
 use crate::io::{DiskFile, read_exact_at};
 use crate::log::files::decode_error;
@@ -244,4 +243,11 @@ fn check_group(
         recorded_at: last_recorded,
         digest: commit.digest,
     })
+}
+
+/// The recorded time in an event's or a stub's head.
+fn recorded_at(head: &[u8]) -> Result<u64, DecodeError> {
+    let mut reader = Reader::new(head);
+    reader.array::<16>()?;
+    reader.u64()
 }

@@ -1,0 +1,18 @@
+//! Who does the work: opening, the queue, the writer's turn, the commit, upkeep and closing.
+
+pub(crate) mod answers;
+pub(crate) mod close;
+pub(crate) mod commit;
+pub(crate) mod decide;
+pub(crate) mod door;
+pub(crate) mod group;
+pub(crate) mod heads;
+pub(crate) mod load;
+pub(crate) mod meters;
+pub(crate) mod open;
+pub(crate) mod rotate;
+pub(crate) mod shared;
+pub(crate) mod submit;
+pub(crate) mod ticket;
+pub(crate) mod turn;
+pub(crate) mod upkeep;

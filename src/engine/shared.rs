@@ -1,0 +1,170 @@
+//! What the handle, the writer and upkeep share: one structure, and how each part of it may be touched.
+
+use std::thread::{JoinHandle, Thread};
+
+use crate::engine::group::Submission;
+use crate::engine::meters::Meters;
+use crate::engine::turn::Writer;
+use crate::engine::upkeep::{Backlog, Job, SpareSlot};
+use crate::error::{Result, StoreError};
+use crate::event::digest::Digest;
+use crate::event::id::EventId;
+use crate::event::position::Position;
+use crate::event::timestamp::Timestamp;
+use crate::index::layer::Layer;
+use crate::index::view::View;
+use crate::io::{Disk, DiskLock};
+use crate::options::StoreConfig;
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Arc, Mutex, OnceLock, RwLock};
+
+/// The end of what readers see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Head {
+    /// The last visible position.
+    pub position: Position,
+    /// The running digest after it: 32 bytes that name the whole history.
+    pub digest: Digest,
+    /// When that event was recorded.
+    pub recorded_at: Timestamp,
+}
+
+/// What readers see: replaced as a whole by the writer and by upkeep, copied by every view.
+#[derive(Clone, Debug)]
+pub(crate) struct Published {
+    pub(crate) head: Head,
+    /// The last position known durable.
+    pub(crate) durable: u64,
+    pub(crate) layers: Arc<[Arc<Layer>]>,
+}
+
+/// The engine of one open store.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) config: StoreConfig,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) store_id: [u8; 16],
+    /// The process that opened the store; a forked child must not use it.
+    pub(crate) process: u32,
+    pub(crate) queue: flume::Sender<Submission>,
+    /// The writer's turn: whoever holds it is the writer.
+    pub(crate) turn: Mutex<Writer>,
+    pub(crate) published: RwLock<Published>,
+    /// Closed under the write lock, so that nothing enters the queue after the last drain.
+    pub(crate) open: RwLock<bool>,
+    /// Why the writer refuses, once it does.
+    pub(crate) fault: OnceLock<String>,
+    /// How many callers wait for an append; one alone takes the writer's turn itself.
+    pub(crate) callers: AtomicUsize,
+    /// Publishes to the writer's thread that written bytes wait for a sync.
+    pub(crate) unsynced: AtomicBool,
+    pub(crate) stopping: AtomicBool,
+    pub(crate) writer_thread: OnceLock<Thread>,
+    pub(crate) upkeep_thread: OnceLock<Thread>,
+    pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
+    pub(crate) jobs: flume::Sender<Job>,
+    pub(crate) spare: SpareSlot,
+    pub(crate) backlog: Backlog,
+    pub(crate) lock: Mutex<Option<Box<dyn DiskLock>>>,
+    pub(crate) meters: Meters,
+    pub(crate) ids: IdSource,
+}
+
+impl Engine {
+    /// A picture of this moment.
+    pub(crate) fn view(&self) -> View {
+        let published = self.published.read();
+        View::new(Arc::clone(&published.layers), published.head, published.durable)
+    }
+
+    pub(crate) fn head(&self) -> Head {
+        self.published.read().head
+    }
+
+    /// Whether calls that write may be made.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.process != std::process::id() {
+            return Err(StoreError::new(
+                crate::error::StoreErrorKind::Closed,
+                "the store was opened before this process was forked; open it here, once the parent has closed it",
+            ));
+        }
+        if self.stopping.load(Ordering::Acquire) {
+            return Err(StoreError::closed());
+        }
+        Ok(())
+    }
+
+    /// Whether reads may be made: they go on after a fault, but not after a close.
+    pub(crate) fn check_readable(&self) -> Result<()> {
+        self.check_open()
+    }
+
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.check_open()?;
+        match self.fault.get() {
+            None => Ok(()),
+            Some(why) => Err(poisoned(why)),
+        }
+    }
+
+    pub(crate) fn wake_writer(&self) {
+        if let Some(thread) = self.writer_thread.get() {
+            thread.unpark();
+        }
+    }
+
+    /// A fresh id, ordered by time.
+    pub(crate) fn new_id(&self) -> EventId {
+        self.ids.next(self.config.clock.now())
+    }
+}
+
+pub(crate) fn poisoned(why: &str) -> StoreError {
+    StoreError::poisoned(format!("the writer stopped: {why}; close the store and open it again"))
+}
+
+/// Makes version 7 ids: the clock's milliseconds and 74 bits that are random at the start and never repeat.
+#[derive(Debug)]
+pub(crate) struct IdSource {
+    seed: u128,
+    count: AtomicU64,
+}
+
+impl IdSource {
+    pub(crate) fn new(entropy: [u8; 16]) -> Self {
+        Self { seed: u128::from_le_bytes(entropy), count: AtomicU64::new(0) }
+    }
+
+    fn next(&self, now: u64) -> EventId {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        let low = mix(u64_of(self.seed) ^ count);
+        let high = mix(u64_of(self.seed >> 64).wrapping_add(count).rotate_left(32));
+        EventId::v7(now / 1_000_000, u128::from(high) << 64 | u128::from(low))
+    }
+}
+
+fn u64_of(bits: u128) -> u64 {
+    u64::try_from(bits & u128::from(u64::MAX)).expect("64 bits were kept")
+}
+
+/// The finalizer of SplitMix64 (Steele, Lea, Flood, 2014): a bijection, so that counts stay distinct.
+fn mix(mut bits: u64) -> u64 {
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn ids_of_one_moment_are_all_different() {
+        let ids = IdSource::new([7; 16]);
+        let made: HashSet<EventId> = (0..100_000).map(|_| ids.next(1_000_000)).collect();
+        assert_eq!(made.len(), 100_000);
+    }
+}

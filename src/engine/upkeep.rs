@@ -1,0 +1,169 @@
+//! The upkeep thread: makes the next segment ahead of need and seals the full ones behind.
+//!
+//! It never holds the writer's turn. A segment it cannot seal stays readable through its index in memory, and is
+//! sealed by the next opening.
+
+use crate::engine::shared::Engine;
+use crate::error::Result;
+use crate::index::layer::{Layer, Source, Span};
+use crate::log::active::Spare;
+use crate::log::seal;
+use crate::log::segment::Segment;
+use crate::sync::{Arc, Condvar, Mutex};
+
+/// How many full segments may wait to be sealed before the writer waits for upkeep: it bounds the memory of their
+/// indexes.
+pub(crate) const MAX_UNSEALED: usize = 4;
+
+/// What upkeep is asked to do.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// Make the segment that will be needed next.
+    Spare { number: u64, final_bytes: u64 },
+    /// Give a full segment its footer.
+    Seal(u64),
+    /// End the thread.
+    Stop,
+}
+
+/// The thread's whole work.
+pub(crate) fn run(engine: &Engine, jobs: &flume::Receiver<Job>) {
+    while let Ok(job) = jobs.recv() {
+        match job {
+            Job::Spare { number, final_bytes } => engine.spare.fill(number, || {
+                Spare::make(&*engine.disk, number, final_bytes)
+            }),
+            Job::Seal(number) => {
+                if let Err(error) = seal_one(engine, number) {
+                    tracing::warn!(segment = number, %error, "a full segment was not sealed");
+                }
+                engine.backlog.remove();
+            }
+            Job::Stop => return,
+        }
+    }
+}
+
+fn seal_one(engine: &Engine, number: u64) -> Result<()> {
+    let sealed = seal::seal(&*engine.disk, &engine.store_id, number)?;
+    let segment = Arc::new(Segment::sealed(Arc::clone(&engine.disk), engine.store_id, number));
+    let span = Span {
+        last_position: sealed.last_position,
+        first_recorded: sealed.first_recorded,
+        last_recorded: sealed.last_recorded,
+    };
+    let source = Source::Footer { disk: Arc::clone(&engine.disk), store_id: engine.store_id };
+    let layer = Layer::fixed(segment, sealed.first_position, sealed.digest_before, span, source, None);
+    replace_layers(engine, number, Arc::new(layer));
+    engine.meters.sealed();
+    Ok(())
+}
+
+/// Puts one layer in the place of all those of its segment.
+fn replace_layers(engine: &Engine, number: u64, layer: Arc<Layer>) {
+    let mut published = engine.published.write();
+    let before = published.layers.iter().take_while(|l| l.segment().number() < number).cloned();
+    let after = published.layers.iter().skip_while(|l| l.segment().number() <= number).cloned();
+    let layers: Vec<_> = before.chain([layer]).chain(after).collect();
+    published.layers = layers.into();
+}
+
+#[derive(Debug)]
+enum SpareState {
+    None,
+    Making,
+    Ready(Spare),
+}
+
+/// Where upkeep leaves the next segment for the writer.
+#[derive(Debug)]
+pub(crate) struct SpareSlot {
+    state: Mutex<SpareState>,
+    changed: Condvar,
+}
+
+impl SpareSlot {
+    pub(crate) fn new() -> Self {
+        Self { state: Mutex::new(SpareState::None), changed: Condvar::new() }
+    }
+
+    /// The spare, waited for if it is being made; `None` if there is none of this number.
+    pub(crate) fn take(&self, number: u64) -> Option<Spare> {
+        let mut state = self.state.lock();
+        while matches!(*state, SpareState::Making) {
+            self.changed.wait(&mut state);
+        }
+        match std::mem::replace(&mut *state, SpareState::None) {
+            SpareState::Ready(spare) if spare.number == number => Some(spare),
+            _ => None,
+        }
+    }
+
+    fn fill(&self, number: u64, make: impl FnOnce() -> std::io::Result<Spare>) {
+        {
+            let mut state = self.state.lock();
+            if !matches!(*state, SpareState::None) {
+                return;
+            }
+            *state = SpareState::Making;
+        }
+        let made = make();
+        *self.state.lock() = match made {
+            Ok(spare) => SpareState::Ready(spare),
+            Err(error) => {
+                tracing::warn!(segment = number, %error, "the next segment was not made ahead");
+                SpareState::None
+            }
+        };
+        self.changed.notify_all();
+    }
+
+    /// The spare that is left when the store closes.
+    pub(crate) fn leftover(&self) -> Option<Spare> {
+        match std::mem::replace(&mut *self.state.lock(), SpareState::None) {
+            SpareState::Ready(spare) => Some(spare),
+            _ => None,
+        }
+    }
+}
+
+/// How many full segments wait to be sealed.
+#[derive(Debug)]
+pub(crate) struct Backlog {
+    waiting: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Backlog {
+    pub(crate) fn new() -> Self {
+        Self { waiting: Mutex::new(0), changed: Condvar::new() }
+    }
+
+    pub(crate) fn add(&self) {
+        *self.waiting.lock() += 1;
+    }
+
+    fn remove(&self) {
+        let mut waiting = self.waiting.lock();
+        *waiting = waiting.saturating_sub(1);
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        *self.waiting.lock()
+    }
+
+    pub(crate) fn wait_for_room(&self) {
+        let mut waiting = self.waiting.lock();
+        while *waiting >= MAX_UNSEALED {
+            self.changed.wait(&mut waiting);
+        }
+    }
+}
+
+impl Engine {
+    /// Asks upkeep for something; after the store was stopped nobody listens, and nothing is needed.
+    pub(crate) fn send(&self, job: Job) {
+        let _ = self.jobs.send(job);
+    }
+}

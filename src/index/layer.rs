@@ -1,0 +1,364 @@
+//! One layer of the index: a run of positions with a finished footer, or the newest events in memory.
+//!
+//! The layers of a store cover all positions once, in order. A view holds the layers of its moment; readers of a live
+//! layer hold its lock for one page of rows at a time, and the writer for one event.
+
+use crate::error::{Result, StoreError, StoreErrorKind};
+use crate::index::live::LiveIndex;
+use crate::index::sidx::{KeyAxis, NameAxis, Sidx};
+use crate::io::Disk;
+use crate::log::event::EventRef;
+use crate::log::seal;
+use crate::log::segment::{Segment, Staged};
+use crate::sync::{Arc, RwLock};
+
+/// Which way rows are walked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Direction {
+    #[default]
+    Forward,
+    Backward,
+}
+
+/// One list of rows inside a layer.
+#[derive(Clone, Debug)]
+pub(crate) enum Axis {
+    /// Every row.
+    All,
+    /// The rows with this name.
+    Name(NameAxis, Arc<str>),
+    /// The rows of this correlation, but for the event whose id it is.
+    Correlation([u8; 16]),
+}
+
+/// Where a finished layer ends and what it spans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) last_position: u64,
+    pub(crate) first_recorded: u64,
+    pub(crate) last_recorded: u64,
+}
+
+#[derive(Debug)]
+enum Rows {
+    Fixed { span: Span, index: RwLock<Option<Arc<Sidx>>>, source: Source },
+    Live(RwLock<LiveIndex>),
+}
+
+/// Where a finished layer's index comes from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// The footer of a sealed segment, or the side file that replaces it.
+    Footer { disk: Arc<dyn Disk>, store_id: [u8; 16] },
+    /// Checked whole when it was opened.
+    Checkpoint,
+}
+
+/// A run of positions, the segment that they stand in, and the index over them.
+#[derive(Debug)]
+pub(crate) struct Layer {
+    segment: Arc<Segment>,
+    first_position: u64,
+    digest_before: [u8; 32],
+    rows: Rows,
+}
+
+impl Layer {
+    pub(crate) fn fixed(
+        segment: Arc<Segment>,
+        first_position: u64,
+        digest_before: [u8; 32],
+        span: Span,
+        source: Source,
+        index: Option<Sidx>,
+    ) -> Self {
+        let index = RwLock::new(index.map(Arc::new));
+        Self { segment, first_position, digest_before, rows: Rows::Fixed { span, index, source } }
+    }
+
+    pub(crate) fn live(segment: Arc<Segment>, digest_before: [u8; 32], index: LiveIndex) -> Self {
+        let first_position = index.first_position();
+        Self { segment, first_position, digest_before, rows: Rows::Live(RwLock::new(index)) }
+    }
+
+    pub(crate) fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    pub(crate) fn first_position(&self) -> u64 {
+        self.first_position
+    }
+
+    /// The running digest before its first event.
+    pub(crate) fn digest_before(&self) -> &[u8; 32] {
+        &self.digest_before
+    }
+
+    /// The last position that it can have: of a live layer, any.
+    pub(crate) fn last_position(&self) -> u64 {
+        match &self.rows {
+            Rows::Fixed { span, .. } => span.last_position,
+            Rows::Live(_) => u64::MAX,
+        }
+    }
+
+    /// The recorded times that it spans; of a live layer, unknown.
+    pub(crate) fn recorded_span(&self) -> Option<(u64, u64)> {
+        match &self.rows {
+            Rows::Fixed { span, .. } => Some((span.first_recorded, span.last_recorded)),
+            Rows::Live(_) => None,
+        }
+    }
+
+    /// The mutable index of a live layer; only the holder of the writer's turn changes it.
+    pub(crate) fn live_index(&self) -> Option<&RwLock<LiveIndex>> {
+        match &self.rows {
+            Rows::Fixed { .. } => None,
+            Rows::Live(index) => Some(index),
+        }
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.live_index().map_or(0, |index| index.read().approx_heap_bytes())
+    }
+
+    /// How many rows there are at or below position `upto`.
+    pub(crate) fn rows_upto(&self, upto: u64) -> u32 {
+        let last = upto.min(self.last_position());
+        let rows = (last + 1).saturating_sub(self.first_position);
+        u32::try_from(rows).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn position(&self, row: u32) -> u64 {
+        self.first_position + u64::from(row)
+    }
+
+    /// The event in `row`.
+    pub(crate) fn event<'a>(&'a self, row: u32, staged: Option<Staged<'a>>) -> Result<EventRef<'a>> {
+        let offset = match &self.rows {
+            Rows::Live(index) => index.read().offset(row).ok_or_else(|| self.no_such_row(row))?,
+            Rows::Fixed { .. } => self.with(|index| index.offset(row))?,
+        };
+        self.segment.event(u64::from(offset), self.position(row), staged)
+    }
+
+    fn no_such_row(&self, row: u32) -> StoreError {
+        StoreError::corrupt(format!("the index of {} has no row {row}; reopen the store", self.segment.name()))
+    }
+
+    /// The row of the event with this id.
+    pub(crate) fn find_id(&self, id: &[u8; 16]) -> Result<Option<u32>> {
+        match &self.rows {
+            Rows::Live(index) => Ok(index.read().find_id(id)),
+            Rows::Fixed { .. } => self.with(|index| match index.may_contain(KeyAxis::Id, id)? {
+                true => index.find_id(id),
+                false => Ok(None),
+            }),
+        }
+    }
+
+    /// The first row of the submission with this key digest.
+    pub(crate) fn find_key(&self, key: &[u8; 16]) -> Result<Option<u32>> {
+        match &self.rows {
+            Rows::Live(index) => Ok(index.read().find_key(key)),
+            Rows::Fixed { .. } => self.with(|index| match index.may_contain(KeyAxis::Key, key)? {
+                true => index.find_key(key),
+                false => Ok(None),
+            }),
+        }
+    }
+
+    /// The newest of the first `rows` rows that is of this entity.
+    pub(crate) fn last_of_entity(&self, entity: &str, digest: &[u8; 16], rows: u32) -> Result<Option<u32>> {
+        match &self.rows {
+            Rows::Live(index) => {
+                let index = index.read();
+                let list = index.list(NameAxis::Entity, entity).unwrap_or_default();
+                let below = list.partition_point(|row| *row < rows);
+                Ok(below.checked_sub(1).and_then(|last| list.get(last)).copied())
+            }
+            Rows::Fixed { .. } => self.with(|index| {
+                if !index.may_contain(KeyAxis::Entity, digest)? {
+                    return Ok(None);
+                }
+                let Some(list) = index.list(NameAxis::Entity, entity)? else { return Ok(None) };
+                match list.lower_bound(rows)?.checked_sub(1) {
+                    Some(last) => list.nth(last).map(Some),
+                    None => Ok(None),
+                }
+            }),
+        }
+    }
+
+    /// How many rows an axis has.
+    pub(crate) fn axis_len(&self, axis: &Axis) -> Result<u32> {
+        match (axis, &self.rows) {
+            (Axis::All, Rows::Live(index)) => Ok(index.read().rows()),
+            (Axis::All, Rows::Fixed { .. }) => Ok(self.rows_upto(u64::MAX)),
+            (Axis::Name(axis, name), Rows::Live(index)) => {
+                Ok(count(index.read().list(*axis, name).unwrap_or_default().len()))
+            }
+            (Axis::Name(axis, name), Rows::Fixed { .. }) => {
+                self.with(|index| Ok(index.list(*axis, name)?.map_or(0, |list| list.len())))
+            }
+            (Axis::Correlation(id), Rows::Live(index)) => Ok(count(index.read().correlated(id).len())),
+            (Axis::Correlation(id), Rows::Fixed { .. }) => self.with(|index| Ok(index.correlated(id)?.len())),
+        }
+    }
+
+    /// The `nth` row of an axis.
+    pub(crate) fn nth(&self, axis: &Axis, nth: u32) -> Result<u32> {
+        let mut page = Vec::with_capacity(1);
+        self.fill_by(axis, &mut page, |lower_bound| {
+            let _ = lower_bound;
+            Ok(nth..nth.saturating_add(1))
+        })?;
+        page.first().copied().ok_or_else(|| self.no_such_row(nth))
+    }
+
+    /// Fills `page` with at most `most` rows of `axis` inside `low..high`, nearest to the walk's start first.
+    pub(crate) fn page(
+        &self,
+        axis: &Axis,
+        (low, high): (u32, u32),
+        direction: Direction,
+        most: u32,
+        page: &mut Vec<u32>,
+    ) -> Result<()> {
+        self.fill_by(axis, page, |lower_bound| {
+            let (from, to) = (lower_bound(low)?, lower_bound(high)?);
+            Ok(match direction {
+                Direction::Forward => from..to.min(from.saturating_add(most)),
+                Direction::Backward => from.max(to.saturating_sub(most))..to,
+            })
+        })?;
+        if direction == Direction::Backward {
+            page.reverse();
+        }
+        Ok(())
+    }
+
+    /// Appends the rows of `axis` whose indices in it `choose` names, given the axis's lower-bound search.
+    fn fill_by(
+        &self,
+        axis: &Axis,
+        page: &mut Vec<u32>,
+        choose: impl Fn(&dyn Fn(u32) -> Result<u32>) -> Result<std::ops::Range<u32>>,
+    ) -> Result<()> {
+        let from_slice = |list: &[u32], page: &mut Vec<u32>| -> Result<()> {
+            let chosen = choose(&|row| Ok(count(list.partition_point(|r| *r < row))))?;
+            page.extend(list.iter().skip(index(chosen.start)).take(chosen.len()));
+            Ok(())
+        };
+        match (axis, &self.rows) {
+            (Axis::All, _) => {
+                let rows = self.axis_len(axis)?;
+                page.extend(choose(&|row| Ok(row.min(rows)))?);
+                Ok(())
+            }
+            (Axis::Name(axis, name), Rows::Live(live)) => {
+                from_slice(live.read().list(*axis, name).unwrap_or_default(), page)
+            }
+            (Axis::Correlation(id), Rows::Live(live)) => from_slice(live.read().correlated(id), page),
+            (Axis::Name(axis, name), Rows::Fixed { .. }) => self.with(|sidx| {
+                page.clear();
+                let Some(list) = sidx.list(*axis, name)? else { return Ok(()) };
+                for nth in choose(&|row| list.lower_bound(row))? {
+                    page.push(list.nth(nth)?);
+                }
+                Ok(())
+            }),
+            (Axis::Correlation(id), Rows::Fixed { .. }) => self.with(|sidx| {
+                page.clear();
+                let list = sidx.correlated(id)?;
+                for nth in choose(&|row| lower_bound_by(list.len(), row, |n| list.nth(n)))? {
+                    page.push(list.nth(nth)?);
+                }
+                Ok(())
+            }),
+        }
+    }
+
+    /// Calls `visit` with the rows of each name with this prefix, if the layer's names are sorted; else says no.
+    pub(crate) fn rows_of_prefix(&self, axis: NameAxis, prefix: &str, mut visit: impl FnMut(u32)) -> Result<bool> {
+        if self.live_index().is_some() {
+            return Ok(false);
+        }
+        self.with(|index| {
+            let names = index.prefix(axis, prefix)?;
+            for name in 0..names.len() {
+                let (_, list) = names.nth(name)?;
+                for nth in 0..list.len() {
+                    visit(list.nth(nth)?);
+                }
+            }
+            Ok(true)
+        })
+    }
+
+    /// The rows of effects: events that name `id` as a parent.
+    pub(crate) fn children(&self, id: &[u8; 16]) -> Result<Vec<u32>> {
+        match &self.rows {
+            Rows::Live(index) => Ok(index.read().children(id).to_vec()),
+            Rows::Fixed { .. } => self.with(|index| {
+                let list = index.children(id)?;
+                (0..list.len()).map(|n| list.nth(n)).collect()
+            }),
+        }
+    }
+
+    /// Asks the footer; if it is damaged, makes it again from the segment and asks once more.
+    fn with<T>(&self, mut ask: impl FnMut(&Sidx) -> Result<T>) -> Result<T> {
+        let Rows::Fixed { index, source, .. } = &self.rows else {
+            return Err(StoreError::corrupt("a live layer has no footer"));
+        };
+        let known = index.read().clone();
+        let first = match known {
+            Some(sidx) => ask(&sidx),
+            None => self.open_footer(index, source).and_then(|sidx| ask(&sidx)),
+        };
+        match first {
+            Err(error) if error.kind() == StoreErrorKind::Corrupt => {
+                let sidx = self.rebuild(index, source, error)?;
+                ask(&sidx)
+            }
+            answer => answer,
+        }
+    }
+
+    fn open_footer(&self, slot: &RwLock<Option<Arc<Sidx>>>, source: &Source) -> Result<Arc<Sidx>> {
+        let Source::Footer { disk, store_id } = source else {
+            return Err(StoreError::corrupt("the checkpoint's index is not open"));
+        };
+        let sidx = Arc::new(Sidx::of_segment(&**disk, &self.segment, store_id)?);
+        *slot.write() = Some(Arc::clone(&sidx));
+        Ok(sidx)
+    }
+
+    fn rebuild(&self, slot: &RwLock<Option<Arc<Sidx>>>, source: &Source, why: StoreError) -> Result<Arc<Sidx>> {
+        let Source::Footer { disk, store_id } = source else { return Err(why) };
+        tracing::warn!(segment = self.segment.number(), error = %why, "the footer is damaged and is made again");
+        seal::write_side_index(&**disk, store_id, self.segment.number())?;
+        let sidx = Arc::new(Sidx::of_side_file(&**disk, self.segment.number(), store_id)?);
+        *slot.write() = Some(Arc::clone(&sidx));
+        Ok(sidx)
+    }
+}
+
+/// The index of the first of `len` ascending values that is not below `row`.
+fn lower_bound_by(len: u32, row: u32, nth: impl Fn(u32) -> Result<u32>) -> Result<u32> {
+    let (mut low, mut high) = (0, len);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if nth(middle)? < row { low = middle + 1 } else { high = middle }
+    }
+    Ok(low)
+}
+
+fn count(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+fn index(row: u32) -> usize {
+    usize::try_from(row).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,103 @@
+//! A picture: layers up to one position, and the questions that one event or one stream answers.
+//!
+//! A view's picture is what its reader sees; the writer's also has the rows that it has staged and not written.
+
+use crate::error::Result;
+use crate::event::hash::entity_digest;
+use crate::index::layer::Layer;
+use crate::index::walk::Hit;
+use crate::log::event::EventRef;
+use crate::log::segment::Staged;
+use crate::sync::Arc;
+
+/// The end of an entity's stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StreamHead {
+    pub(crate) revision: u64,
+    pub(crate) position: u64,
+    pub(crate) hash: [u8; 32],
+}
+
+/// Layers, in order of position, as far as `upto`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Picture<'a> {
+    pub(crate) layers: &'a [Arc<Layer>],
+    pub(crate) upto: u64,
+    pub(crate) staged: Option<Staged<'a>>,
+}
+
+impl<'a> Picture<'a> {
+    /// The layer that `position` lies in.
+    pub(crate) fn layer_of(&self, position: u64) -> Option<usize> {
+        let after = self.layers.partition_point(|layer| layer.first_position() <= position);
+        after.checked_sub(1)
+    }
+
+    /// The event at a position.
+    pub(crate) fn at(&self, position: u64) -> Result<Option<Hit<'a>>> {
+        if position == 0 || position > self.upto {
+            return Ok(None);
+        }
+        let Some(layer) = self.layer_of(position).and_then(|at| self.layers.get(at)) else { return Ok(None) };
+        let row = layer.rows_upto(position).saturating_sub(1);
+        Ok(Some(Hit { event: layer.event(row, self.staged)?, layer }))
+    }
+
+    /// The event with an id, if its position is above `after`.
+    pub(crate) fn by_id(&self, id: &[u8; 16], after: u64) -> Result<Option<Hit<'a>>> {
+        self.newest(after, |layer| layer.find_id(id))
+    }
+
+    /// The first event of the submission with a key digest, if its position is above `after`.
+    pub(crate) fn by_key(&self, key: &[u8; 16], after: u64) -> Result<Option<Hit<'a>>> {
+        self.newest(after, |layer| layer.find_key(key))
+    }
+
+    fn newest(
+        &self,
+        after: u64,
+        find: impl Fn(&Layer) -> Result<Option<u32>>,
+    ) -> Result<Option<Hit<'a>>> {
+        for layer in self.layers_after(after) {
+            let Some(row) = find(layer)? else { continue };
+            let position = layer.position(row);
+            if position > after && position <= self.upto {
+                return Ok(Some(Hit { event: layer.event(row, self.staged)?, layer }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The layers that hold anything after a position, newest first.
+    fn layers_after(&self, after: u64) -> impl Iterator<Item = &'a Arc<Layer>> {
+        self.layers.iter().rev().take_while(move |layer| layer.last_position() > after)
+    }
+
+    /// The newest event of an entity, if its position is above `after`.
+    pub(crate) fn last_of(&self, entity: &str, digest: &[u8; 16], after: u64) -> Result<Option<EventRef<'a>>> {
+        for layer in self.layers_after(after) {
+            let rows = layer.rows_upto(self.upto);
+            if let Some(row) = layer.last_of_entity(entity, digest, rows)? {
+                if layer.position(row) <= after {
+                    return Ok(None);
+                }
+                return layer.event(row, self.staged).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The end of an entity's stream, if it has any.
+    pub(crate) fn head_of(&self, entity: &str, digest: &[u8; 16], after: u64) -> Result<Option<StreamHead>> {
+        Ok(self.last_of(entity, digest, after)?.map(|event| StreamHead {
+            revision: event.revision().get(),
+            position: event.position().get(),
+            hash: event.layout().hash,
+        }))
+    }
+
+    /// How many events an entity has.
+    pub(crate) fn revision(&self, entity: &str) -> Result<u64> {
+        Ok(self.head_of(entity, &entity_digest(entity), 0)?.map_or(0, |head| head.revision))
+    }
+}

@@ -1,0 +1,90 @@
+//! Carries out what the plan says of the tail: keep bytes aside, cut with zeros, rewrite and sync what is kept.
+//!
+//! Runs at opening only, in this order: aside, synced; zeros, synced; rewritten, synced; only then may anyone see or
+//! append. A crash at any step leaves what the same plan, made again, carries to the same end.
+
+use std::io::{self, ErrorKind};
+
+use crate::error::{Result, StoreError};
+use crate::io::{Access, Disk, DiskFile, read_exact_at, write_all_at};
+use crate::log::files::{SEGMENTS, segment_name, torn_name};
+
+/// How many cuts of one segment are kept aside; the last is replaced when there are more.
+pub(crate) const MAX_TORN_FILES: u32 = 16;
+/// How much is copied at once, in bytes.
+const CHUNK_BYTES: u64 = 1024 * 1024;
+
+/// Copies `at..until` aside, zeroes it, and syncs both.
+pub(crate) fn cut(disk: &dyn Disk, file: &dyn DiskFile, number: u64, at: u64, until: u64) -> Result<String> {
+    let fail = |e| StoreError::io(format_args!("cutting the torn tail of {}", segment_name(number)), e);
+    let name = keep_aside(disk, file, number, at, until).map_err(fail)?;
+    let zeros = vec![0; chunk(CHUNK_BYTES)];
+    for (from, len) in chunks(at, until) {
+        write_all_at(file, zeros.get(..len).unwrap_or_default(), from).map_err(|e| fail(e.source))?;
+    }
+    file.sync_all().map_err(fail)?;
+    Ok(name)
+}
+
+fn keep_aside(disk: &dyn Disk, file: &dyn DiskFile, number: u64, at: u64, until: u64) -> io::Result<String> {
+    let (name, aside) = new_torn_file(disk, number)?;
+    let mut bytes = vec![0; chunk(CHUNK_BYTES)];
+    for (from, len) in chunks(at, until) {
+        let part = bytes.get_mut(..len).unwrap_or_default();
+        read_exact_at(file, part, from)?;
+        write_all_at(&*aside, part, from - at).map_err(|e| e.source)?;
+    }
+    aside.sync_all()?;
+    disk.sync_dir(SEGMENTS)?;
+    Ok(name)
+}
+
+fn new_torn_file(disk: &dyn Disk, number: u64) -> io::Result<(String, crate::sync::Arc<dyn DiskFile>)> {
+    for attempt in 1..=MAX_TORN_FILES {
+        let name = torn_name(number, attempt);
+        match disk.open(&name, Access::CreateNew) {
+            Ok(file) => return Ok((name, file)),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let name = torn_name(number, MAX_TORN_FILES);
+    let file = disk.open(&name, Access::Write)?;
+    file.set_len(0)?;
+    Ok((name, file))
+}
+
+/// Writes `from..to` again as it is, and syncs: bytes that only the page cache may hold are then on the disk, also
+/// after a sync that failed and left their pages marked clean.
+pub(crate) fn rewrite(file: &dyn DiskFile, number: u64, from: u64, to: u64) -> Result<()> {
+    let fail = |e| StoreError::io(format_args!("rewriting the unproven tail of {}", segment_name(number)), e);
+    let mut bytes = vec![0; chunk(CHUNK_BYTES.min(to.saturating_sub(from)))];
+    for (at, len) in chunks(from, to) {
+        let part = bytes.get_mut(..len).unwrap_or_default();
+        read_exact_at(file, part, at).map_err(fail)?;
+        write_all_at(file, part, at).map_err(|e| fail(e.source))?;
+    }
+    file.sync_all().map_err(fail)
+}
+
+/// Removes a segment that was being made when the process or the power stopped.
+pub(crate) fn remove_half_made(disk: &dyn Disk, number: u64) -> Result<()> {
+    let name = segment_name(number);
+    disk.remove(&name)
+        .and_then(|()| disk.sync_dir(SEGMENTS))
+        .map_err(|e| StoreError::io(format_args!("removing the half-made {name}"), e))
+}
+
+fn chunks(from: u64, to: u64) -> impl Iterator<Item = (u64, usize)> {
+    let mut at = from;
+    std::iter::from_fn(move || {
+        let len = CHUNK_BYTES.min(to.checked_sub(at).filter(|left| *left > 0)?);
+        let part = (at, chunk(len));
+        at += len;
+        Some(part)
+    })
+}
+
+fn chunk(len: u64) -> usize {
+    usize::try_from(len).expect("a chunk is at most a mebibyte")
+}

@@ -1,0 +1,157 @@
+//! Gives a full segment its footer, and makes a damaged one again from the frames.
+//!
+//! The index is a pure function of the segment's events, so that what is made again is the same byte for byte.
+
+use std::io;
+
+use crate::error::{Result, StoreError};
+use crate::format::record::Record;
+use crate::format::segment::SegmentHeader;
+use crate::format::sidx::{SidxBuilder, SidxFacts, SidxRow};
+use crate::io::{Access, Disk, replace, write_all_at};
+use crate::log::files::{decode_error, segment_name, side_index_name};
+use crate::log::look::{Listed, open, read_header};
+use crate::log::scan::{Scan, Step, Tip};
+
+/// What a sealed segment holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sealed {
+    pub(crate) first_position: u64,
+    pub(crate) last_position: u64,
+    pub(crate) first_recorded: u64,
+    pub(crate) last_recorded: u64,
+    pub(crate) digest_before: [u8; 32],
+    pub(crate) tip: Tip,
+}
+
+/// The alignment of a footer, in bytes.
+const FOOTER_ALIGNMENT: u64 = 4096;
+
+/// Where the footer of a segment begins whose last group ends at `log_end`.
+pub(crate) fn footer_start(log_end: u64) -> u64 {
+    log_end.next_multiple_of(FOOTER_ALIGNMENT)
+}
+
+/// Writes the footer behind the last group of a full segment and cuts the file behind it.
+pub(crate) fn seal(disk: &dyn Disk, store_id: &[u8; 16], number: u64) -> Result<Sealed> {
+    let name = segment_name(number);
+    let fail = |e: io::Error| StoreError::io(format_args!("sealing {name}"), e);
+    let (sealed, footer) = index_of(disk, store_id, number, None)?;
+    let file = open(disk, &name, Access::Write)?;
+    let start = footer_start(sealed.tip.mark.offset);
+    write_all_at(&*file, &footer, start).map_err(|e| fail(e.source))?;
+    file.set_len(start + footer.len() as u64).map_err(fail)?;
+    file.sync_all().map_err(fail)?;
+    Ok(sealed)
+}
+
+/// Makes the index of a sealed segment whose footer is damaged again, beside it.
+pub(crate) fn write_side_index(disk: &dyn Disk, store_id: &[u8; 16], number: u64) -> Result<Sealed> {
+    let (sealed, footer) = index_of(disk, store_id, number, None)?;
+    let name = side_index_name(number);
+    replace(disk, &name, &footer).map_err(|e| StoreError::io(format_args!("writing {name}"), e))?;
+    Ok(sealed)
+}
+
+/// Reads a segment's groups, as far as `until` if that is given, and builds the index over their events.
+pub(crate) fn index_of(
+    disk: &dyn Disk,
+    store_id: &[u8; 16],
+    number: u64,
+    until: Option<u64>,
+) -> Result<(Sealed, Vec<u8>)> {
+    let name = segment_name(number);
+    let file = open(disk, &name, Access::Read)?;
+    let bytes = file.len().map_err(|e| StoreError::io(format_args!("asking for the length of {name}"), e))?;
+    let header = read_header(disk, Listed { number, bytes }, store_id)?.ok_or_else(|| {
+        StoreError::corrupt(format!("{name} has no valid header; restore the file from a copy"))
+    })?;
+    let mut scan = Scan::begin(file, name, &header)?;
+    let mut indexer = Indexer::new(&header);
+    while until.is_none_or(|until| scan.tip.mark.offset < until) {
+        let Step::Group(group) = scan.step()? else { break };
+        scan.frames(&group, |offset, position, frame| indexer.add(&header, offset, position, frame))?;
+    }
+    Ok(indexer.finish(&header, scan.tip))
+}
+
+/// Feeds frames to the index builder.
+struct Indexer {
+    builder: SidxBuilder,
+    seed: crate::format::crc::Seed,
+    first_recorded: Option<u64>,
+}
+
+impl Indexer {
+    fn new(header: &SegmentHeader) -> Self {
+        Self { builder: SidxBuilder::new(header.first_position), seed: header.seed(), first_recorded: None }
+    }
+
+    fn add(&mut self, header: &SegmentHeader, offset: u64, position: u64, frame: &[u8]) -> Result<()> {
+        let recorded_at = with_row(&self.seed, header.number, offset, position, frame, |row| {
+            let recorded_at = row.recorded_at;
+            self.builder.push(row);
+            recorded_at
+        })?;
+        self.first_recorded.get_or_insert(recorded_at);
+        Ok(())
+    }
+
+    fn finish(self, header: &SegmentHeader, tip: Tip) -> (Sealed, Vec<u8>) {
+        let sealed = Sealed {
+            first_position: header.first_position,
+            last_position: tip.position,
+            first_recorded: self.first_recorded.unwrap_or(tip.recorded_at),
+            last_recorded: tip.recorded_at,
+            digest_before: header.digest_before,
+            tip,
+        };
+        let facts = SidxFacts {
+            store_id: header.store_id,
+            segment: header.number,
+            log_end: tip.mark.offset,
+            last_sequence: tip.sequence,
+            last_checksum: tip.checksum,
+            first_recorded: sealed.first_recorded,
+            last_recorded: sealed.last_recorded,
+            digest_after: tip.digest,
+        };
+        (sealed, self.builder.finish(facts))
+    }
+}
+
+/// Decodes one frame and lends it as a row of an index.
+pub(crate) fn with_row<T>(
+    seed: &crate::format::crc::Seed,
+    segment: u64,
+    offset: u64,
+    position: u64,
+    frame: &[u8],
+    take: impl FnOnce(SidxRow<'_, crate::format::record::TagList<'_>, crate::format::record::ParentList<'_>>) -> T,
+) -> Result<T> {
+    let place = |error| decode_error(&segment_name(segment), offset, &error);
+    let layout = match Record::decode(frame, seed, offset, position).map_err(place)? {
+        Record::Event(layout) => layout,
+        Record::Stub(_) => {
+            return Err(StoreError::unsupported(format!(
+                "{} at byte {offset}: retention left a stub here; open the store with a newer version of quipu",
+                segment_name(segment)
+            )));
+        }
+    };
+    let offset = u32::try_from(offset).map_err(|_| {
+        StoreError::unsupported(format!("{} is longer than 4 GiB", segment_name(segment)))
+    })?;
+    Ok(take(SidxRow {
+        offset,
+        recorded_at: layout.recorded_at,
+        id: layout.id,
+        entity: layout.entity(frame),
+        scope: layout.scope(frame),
+        kind: layout.kind(frame),
+        tags: layout.tags(frame),
+        correlation: (layout.correlation != layout.id).then_some(layout.correlation),
+        key: layout.key.map(|key| key.key),
+        parents: layout.parents(frame),
+    }))
+}

@@ -1,0 +1,152 @@
+//! One segment's bytes for reading: mapped at first use, every frame checked on every read.
+//!
+//! Any thread may read; only bytes below the visible mark are ever asked for, but for the writer, which lends the
+//! bytes it has staged and not yet written.
+
+use std::sync::OnceLock;
+
+use crate::error::{Result, StoreError, StoreErrorKind};
+use crate::format::crc::Seed;
+use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader};
+use crate::format::record::Record;
+use crate::format::segment::{SEGMENT_HEADER_PAGE, SegmentHeader};
+use crate::io::{Access, Disk, DiskFile, Map};
+use crate::log::event::EventRef;
+use crate::log::files::{decode_error, segment_name};
+use crate::sync::Arc;
+
+/// Frames that are encoded but not yet written: the group under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Staged<'a> {
+    /// The segment that they will be written to.
+    pub(crate) segment: u64,
+    /// Their offset in it.
+    pub(crate) start: u64,
+    /// Their bytes.
+    pub(crate) bytes: &'a [u8],
+}
+
+/// A segment file and its map.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    number: u64,
+    store_id: [u8; 16],
+    disk: Arc<dyn Disk>,
+    mapped: OnceLock<Mapped>,
+}
+
+#[derive(Debug)]
+struct Mapped {
+    map: Arc<Map>,
+    seed: Seed,
+}
+
+impl Segment {
+    /// A sealed segment, mapped when it is first read.
+    pub(crate) fn sealed(disk: Arc<dyn Disk>, store_id: [u8; 16], number: u64) -> Self {
+        Self { number, store_id, disk, mapped: OnceLock::new() }
+    }
+
+    /// The segment that grows: mapped at its final length from the start.
+    pub(crate) fn active(
+        disk: Arc<dyn Disk>,
+        file: &dyn DiskFile,
+        header: &SegmentHeader,
+        final_bytes: u64,
+    ) -> Result<Self> {
+        let segment = Self::sealed(disk, header.store_id, header.number);
+        let map = Arc::new(file.map(final_bytes).map_err(|e| segment.io("mapping", e))?);
+        let mapped = Mapped { map, seed: header.seed() };
+        segment.mapped.set(mapped).map_err(|_| StoreError::argument("the segment is mapped already"))?;
+        Ok(segment)
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(crate) fn name(&self) -> String {
+        segment_name(self.number)
+    }
+
+    /// The event whose frame stands at `offset`, its head checked against that place and `position`.
+    pub(crate) fn event<'a>(
+        &'a self,
+        offset: u64,
+        position: u64,
+        staged: Option<Staged<'a>>,
+    ) -> Result<EventRef<'a>> {
+        let mapped = self.mapped()?;
+        let frame = self.frame(mapped, offset, staged).ok_or_else(|| {
+            StoreError::corrupt(format!(
+                "{} at byte {offset}: the frame of event {position} is not inside the file; restore the file from a copy",
+                self.name()
+            ))
+        })?;
+        match Record::decode(frame, &mapped.seed, offset, position) {
+            Ok(Record::Event(layout)) => Ok(EventRef::new(frame, layout, position, offset, self, &mapped.seed)),
+            Ok(Record::Stub(_)) => Err(StoreError::new(
+                StoreErrorKind::NotFound,
+                format!("event {position} was removed by retention"),
+            )),
+            Err(error) => Err(decode_error(&self.name(), offset, &error)),
+        }
+    }
+
+    fn frame<'a>(&self, mapped: &'a Mapped, offset: u64, staged: Option<Staged<'a>>) -> Option<&'a [u8]> {
+        if let Some(staged) = staged.filter(|s| s.segment == self.number && offset >= s.start) {
+            let from = usize::try_from(offset - staged.start).ok()?;
+            let rest = staged.bytes.get(from..)?;
+            let len = FrameHeader::decode(rest).ok()?.frame_bytes();
+            return rest.get(..usize::try_from(len).ok()?);
+        }
+        let header = mapped.map.slice(offset, FRAME_HEADER_BYTES)?;
+        let len = FrameHeader::decode(header).ok()?.frame_bytes();
+        mapped.map.slice(offset, usize::try_from(len).ok()?)
+    }
+
+    /// The bytes of a frame that was read before.
+    pub(crate) fn known_frame(&self, offset: u64, len: usize) -> &[u8] {
+        self.mapped.get().and_then(|m| m.map.slice(offset, len)).unwrap_or_default()
+    }
+
+    /// The seed of its checksums, once it is mapped.
+    pub(crate) fn known_seed(&self) -> Option<&Seed> {
+        self.mapped.get().map(|m| &m.seed)
+    }
+
+    /// The map of the whole file.
+    pub(crate) fn map(&self) -> Result<&Arc<Map>> {
+        self.mapped().map(|m| &m.map)
+    }
+
+    fn mapped(&self) -> Result<&Mapped> {
+        if let Some(mapped) = self.mapped.get() {
+            return Ok(mapped);
+        }
+        let mapped = self.open()?;
+        Ok(self.mapped.get_or_init(|| mapped))
+    }
+
+    /// Maps the file and checks that it is the segment that its name says; the descriptor is closed again.
+    fn open(&self) -> Result<Mapped> {
+        let name = self.name();
+        let file = self.disk.open(&name, Access::Read).map_err(|e| self.io("opening", e))?;
+        let len = file.len().map_err(|e| self.io("asking for the length of", e))?;
+        let map = Arc::new(file.map(len).map_err(|e| self.io("mapping", e))?);
+        let page = usize::try_from(SEGMENT_HEADER_PAGE.min(len)).unwrap_or_default();
+        let header = SegmentHeader::decode(map.slice(0, page).unwrap_or_default())
+            .map_err(|e| decode_error(&name, 0, &e))?;
+        if header.number != self.number || header.store_id != self.store_id {
+            return Err(StoreError::corrupt(format!(
+                "{name} is segment {} of store {:02x?}; put the right file in its place",
+                header.number, header.store_id
+            )));
+        }
+        Ok(Mapped { map, seed: header.seed() })
+    }
+
+    fn io(&self, doing: &str, source: std::io::Error) -> StoreError {
+        StoreError::io(format_args!("{doing} {}", self.name()), source)
+    }
+}
