@@ -12,7 +12,7 @@ use crate::error::{Result, StoreError, StoreErrorKind};
 use crate::event::digest::Digest;
 use crate::event::position::Position;
 use crate::event::timestamp::Timestamp;
-use crate::format::hint::Hint;
+use crate::format::hint::Shutdown;
 use crate::log::active::WriteFailure;
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
@@ -124,15 +124,7 @@ fn sync(engine: &Engine, writer: &mut Writer, group: &mut Group) -> Result<()> {
     writer.last_sync = Instant::now();
     let tip = if group.events() > 0 { group.tip } else { writer.tip };
     writer.durable = Durable::of(&tip);
-    let hint = Hint {
-        generation: 0,
-        segment: tip.mark.segment,
-        offset: tip.mark.offset,
-        position: tip.position,
-        checksum: tip.checksum,
-        clean: false,
-    };
-    if let Err(error) = writer.hint.write(&hint) {
+    if let Err(error) = writer.hint.write(&tip, Shutdown::Unclean) {
         engine.meters.hint_failed();
         tracing::warn!(%error, "the durable hint was not written");
     }

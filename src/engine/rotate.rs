@@ -8,12 +8,12 @@ use crate::engine::shared::Engine;
 use crate::engine::turn::{Durable, Writer};
 use crate::engine::upkeep::Job;
 use crate::error::{Result, StoreError};
-use crate::format::segment::{SEGMENT_HEADER_PAGE, SegmentHeader};
+use crate::format::segment::SegmentHeader;
 use crate::index::layer::Layer;
 use crate::index::live::LiveIndex;
 use crate::log::active::{Active, Spare, planned_bytes};
 use crate::log::files::segment_name;
-use crate::log::scan::Tip;
+use crate::log::scan::{GROUPS_START, Tip};
 use crate::sync::Arc;
 
 /// Starts the next segment, with room for a group of `needed` bytes.
@@ -25,7 +25,7 @@ pub(crate) fn rotate(engine: &Engine, writer: &mut Writer, needed: u64) -> Resul
     }
     let full = writer.tip.mark.segment;
     let number = full + 1;
-    let final_bytes = planned_bytes(number, engine.config.segment_bytes).max(SEGMENT_HEADER_PAGE + needed);
+    let final_bytes = planned_bytes(number, engine.config.segment_bytes).max(GROUPS_START + needed);
     let spare = take_spare(engine, number, final_bytes).map_err(|e| {
         StoreError::io(format_args!("making {}: nothing was written", segment_name(number)), e)
     })?;
@@ -85,7 +85,7 @@ fn add_layer(engine: &Engine, layer: Arc<Layer>) {
 /// Hands full segments to upkeep once their successor is durable.
 pub(crate) fn seal_what_is_ready(engine: &Engine, writer: &mut Writer) {
     let durable_in = writer.durable.mark.segment;
-    let has_durable_group = writer.durable.mark.offset > SEGMENT_HEADER_PAGE;
+    let has_durable_group = writer.durable.mark.offset > GROUPS_START;
     writer.unsealed.retain(|number| {
         let ready = *number < durable_in && has_durable_group;
         if ready {

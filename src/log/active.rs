@@ -7,7 +7,8 @@
 use std::io::{self, ErrorKind};
 
 use crate::error::{Result, StoreError};
-use crate::format::segment::{SEGMENT_HEADER_PAGE, SegmentHeader};
+use crate::format::segment::SegmentHeader;
+use crate::log::scan::GROUPS_START;
 use crate::io::{Access, Disk, DiskFile, write_all_at};
 use crate::log::files::{SEGMENTS, segment_name};
 use crate::log::segment::Segment;
@@ -135,7 +136,7 @@ impl Active {
 
     /// Whether it holds no group yet.
     pub(crate) fn is_empty_at(&self, end: u64) -> bool {
-        end == SEGMENT_HEADER_PAGE
+        end == GROUPS_START
     }
 
     /// Writes one group at `at`, the end of the log.

@@ -6,9 +6,10 @@ use std::io::ErrorKind;
 
 use crate::error::{Result, StoreError};
 use crate::format::codec::DecodeError;
-use crate::format::hint::{HINT_BYTES, Hint, SLOT_STRIDE};
+use crate::format::hint::{HINT_BYTES, Shutdown, Slot};
 use crate::format::manifest::Manifest;
 use crate::io::{Access, Disk, DiskFile, read_exact_at, replace, write_all_at};
+use crate::log::scan::Tip;
 use crate::sync::Arc;
 
 pub(crate) const MANIFEST: &str = "manifest";
@@ -89,10 +90,17 @@ pub(crate) fn write_manifest(disk: &dyn Disk, manifest: &Manifest) -> Result<()>
         .map_err(|e| StoreError::io(format_args!("writing {MANIFEST}"), e))
 }
 
-/// What the hint says, or `None` if no slot of it is valid.
-pub(crate) fn read_hint(disk: &dyn Disk, store_id: &[u8; 16]) -> Result<Option<Hint>> {
+/// What the hint says; `None`, with a warning, when there is none or no slot of it is valid.
+pub(crate) fn read_hint(disk: &dyn Disk, store_id: &[u8; 16]) -> Result<Option<Slot>> {
     let Some(bytes) = read_small(disk, HINT)? else { return Ok(None) };
-    Hint::newest(&bytes, store_id).map_err(|e| decode_error(HINT, 0, &e))
+    match Slot::newest(&bytes, store_id) {
+        Ok(slot) => Ok(Some(slot)),
+        Err(DecodeError::Corrupt(why)) => {
+            tracing::warn!(why, "the durable hint proves nothing");
+            Ok(None)
+        }
+        Err(error) => Err(decode_error(HINT, 0, &error)),
+    }
 }
 
 /// The durable hint: evidence of what was acknowledged, written after each sync and before the callers are told.
@@ -118,12 +126,18 @@ impl HintFile {
         Ok(Self { file, store_id, generation })
     }
 
-    /// Writes `hint` over the older slot. It is not synced: it can only be late, never early.
-    pub(crate) fn write(&mut self, hint: &Hint) -> std::io::Result<()> {
+    /// Writes over the older slot that `tip` is durable. It is not synced: it can only be late, never early.
+    pub(crate) fn write(&mut self, tip: &Tip, shutdown: Shutdown) -> std::io::Result<()> {
         self.generation += 1;
-        let hint = Hint { generation: self.generation, ..*hint };
-        let slot = (self.generation % 2) * SLOT_STRIDE;
-        write_all_at(&*self.file, &hint.encode(&self.store_id), slot).map_err(|e| e.source)
+        let slot = Slot {
+            generation: self.generation,
+            segment: tip.mark.segment,
+            end_offset: tip.mark.offset,
+            last_position: tip.position,
+            group_checksum: tip.checksum,
+            shutdown,
+        };
+        write_all_at(&*self.file, &slot.encode(&self.store_id), slot.offset()).map_err(|e| e.source)
     }
 
     pub(crate) fn sync(&self) -> std::io::Result<()> {

@@ -7,11 +7,11 @@ use std::io::ErrorKind;
 use crate::error::{Result, StoreError};
 use crate::format::codec::DecodeError;
 use crate::format::group::{GROUP_HEADER_BYTES, GroupHeader};
-use crate::format::segment::{SEGMENT_HEADER_PAGE, SegmentHeader};
+use crate::format::segment::SegmentHeader;
 use crate::io::{Access, Disk, DiskFile, read_exact_at};
 use crate::log::files::{SEGMENTS, decode_error, parse_segment_name, segment_name};
 use crate::log::plan::{Rest, Shape};
-use crate::log::scan::{Mark, Scan};
+use crate::log::scan::{GROUPS_START, Mark, Scan};
 
 /// What a disk writes whole or not at all, in bytes.
 const SECTOR_BYTES: u64 = 512;
@@ -57,10 +57,10 @@ pub(crate) fn list_segments(disk: &dyn Disk) -> Result<Vec<Listed>> {
 pub(crate) fn read_header(disk: &dyn Disk, listed: Listed, store_id: &[u8; 16]) -> Result<Option<SegmentHeader>> {
     let name = segment_name(listed.number);
     let file = open(disk, &name, Access::Read)?;
-    if listed.bytes < SEGMENT_HEADER_PAGE {
+    if listed.bytes < GROUPS_START {
         return Ok(None);
     }
-    let mut page = vec![0; usize::try_from(SEGMENT_HEADER_PAGE).unwrap_or_default()];
+    let mut page = vec![0; usize::try_from(GROUPS_START).unwrap_or_default()];
     read_exact_at(&*file, &mut page, 0).map_err(|e| StoreError::io(format_args!("reading {name}"), e))?;
     let header = match SegmentHeader::decode(&page) {
         Ok(header) => header,

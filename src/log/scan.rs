@@ -8,11 +8,13 @@ use crate::format::codec::{DecodeError, Reader};
 use crate::format::crc::Seed;
 use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::format::group::{COMMIT_BYTES, Commit, GROUP_HEADER_BYTES, GroupHeader, GroupSum};
-use crate::format::segment::{SEGMENT_HEADER_PAGE, SegmentHeader};
+use crate::format::segment::{SEGMENT_PAGE_BYTES, SegmentHeader};
 use crate::io::{DiskFile, read_exact_at};
 use crate::log::files::decode_error;
 use crate::sync::Arc;
 
+/// Where the first group of a segment stands.
+pub(crate) const GROUPS_START: u64 = SEGMENT_PAGE_BYTES as u64;
 /// How much is read at once, in bytes; small enough to stay in the processor's cache until it is checked.
 const WINDOW_BYTES: u64 = 256 * 1024;
 
@@ -38,7 +40,7 @@ impl Tip {
     /// The state before the first group of a segment.
     pub(crate) fn before(header: &SegmentHeader) -> Self {
         Self {
-            mark: Mark { segment: header.number, offset: SEGMENT_HEADER_PAGE },
+            mark: Mark { segment: header.number, offset: GROUPS_START },
             position: header.first_position - 1,
             sequence: header.sequence_before,
             checksum: header.predecessor_checksum,

@@ -110,11 +110,9 @@ impl Indexer {
             store_id: header.store_id,
             segment: header.number,
             log_end: tip.mark.offset,
-            last_sequence: tip.sequence,
-            last_checksum: tip.checksum,
-            first_recorded: sealed.first_recorded,
-            last_recorded: sealed.last_recorded,
-            digest_after: tip.digest,
+            last_group_sequence: tip.sequence,
+            last_group_checksum: tip.checksum,
+            digest: tip.digest,
         };
         (sealed, self.builder.finish(facts))
     }

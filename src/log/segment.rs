@@ -9,7 +9,8 @@ use crate::error::{Result, StoreError, StoreErrorKind};
 use crate::format::crc::Seed;
 use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::format::record::Record;
-use crate::format::segment::{SEGMENT_HEADER_PAGE, SegmentHeader};
+use crate::format::segment::SegmentHeader;
+use crate::log::scan::GROUPS_START;
 use crate::io::{Access, Disk, DiskFile, Map};
 use crate::log::event::EventRef;
 use crate::log::files::{decode_error, segment_name};
@@ -134,7 +135,7 @@ impl Segment {
         let file = self.disk.open(&name, Access::Read).map_err(|e| self.io("opening", e))?;
         let len = file.len().map_err(|e| self.io("asking for the length of", e))?;
         let map = Arc::new(file.map(len).map_err(|e| self.io("mapping", e))?);
-        let page = usize::try_from(SEGMENT_HEADER_PAGE.min(len)).unwrap_or_default();
+        let page = usize::try_from(GROUPS_START.min(len)).unwrap_or_default();
         let header = SegmentHeader::decode(map.slice(0, page).unwrap_or_default())
             .map_err(|e| decode_error(&name, 0, &e))?;
         if header.number != self.number || header.store_id != self.store_id {

@@ -1,0 +1,171 @@
+//! The sealed segments behind the newest one: each is where the next says that it is, and has a footer.
+//!
+//! Opening reads every segment's header, so that a missing or mixed-up file is found at once; of a footer it reads
+//! only the head, and that only when the checkpoint does not tell.
+
+use crate::error::{Result, StoreError, StoreErrorKind};
+use crate::format::checkpoint::{Checkpoint, SealedEntry};
+use crate::format::segment::SegmentHeader;
+use crate::index::layer::{Layer, Source, Span};
+use crate::index::sidx::Sidx;
+use crate::io::{Access, Disk};
+use crate::log::files::{CHECKPOINT, segment_name};
+use crate::log::look::{self, Listed};
+use crate::log::seal::{self, Sealed};
+use crate::log::segment::Segment;
+use crate::sync::Arc;
+
+/// What the checkpoint keeps of a sealed segment, and the digest before it.
+pub(crate) type SealedSegment = SealedEntry;
+
+/// The checkpoint and the index in it; a checkpoint that is damaged, or of a newer version, is none.
+pub(crate) fn read_checkpoint(disk: &dyn Disk, store_id: &[u8; 16]) -> Option<(Checkpoint, Sidx)> {
+    match try_read_checkpoint(disk, store_id) {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::warn!(%error, "the checkpoint is not usable and is made again");
+            None
+        }
+    }
+}
+
+fn try_read_checkpoint(disk: &dyn Disk, store_id: &[u8; 16]) -> Result<Option<(Checkpoint, Sidx)>> {
+    let file = match disk.open(CHECKPOINT, Access::Read) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(StoreError::io(format_args!("opening {CHECKPOINT}"), e)),
+    };
+    Sidx::of_checkpoint(&*file, store_id).map(Some)
+}
+
+/// The header of a segment that must have one.
+pub(crate) fn header_of(disk: &dyn Disk, listed: Listed, store_id: &[u8; 16]) -> Result<SegmentHeader> {
+    look::read_header(disk, listed, store_id)?.ok_or_else(|| {
+        StoreError::corrupt(format!(
+            "{} at byte 0: its header is damaged; restore the file from a copy",
+            segment_name(listed.number)
+        ))
+    })
+}
+
+/// Every segment before `newest`, each checked against the header of its successor.
+pub(crate) fn sealed_segments(
+    disk: &dyn Disk,
+    store_id: &[u8; 16],
+    older: &[Listed],
+    newest: &SegmentHeader,
+    known: &[SealedSegment],
+) -> Result<Vec<SealedSegment>> {
+    let mut headers = Vec::with_capacity(older.len() + 1);
+    for listed in older {
+        headers.push(header_of(disk, *listed, store_id)?);
+    }
+    headers.push(newest.clone());
+    let mut sealed = Vec::with_capacity(older.len());
+    for ((listed, header), next) in older.iter().zip(&headers).zip(headers.iter().skip(1)) {
+        let entry = known.iter().find(|e| e.number == listed.number && e.file_bytes == listed.bytes);
+        let entry = match entry.filter(|e| follows(e, header, next)) {
+            Some(entry) => entry.clone(),
+            None => find_entry(disk, store_id, *listed, header, next)?,
+        };
+        sealed.push(entry);
+    }
+    Ok(sealed)
+}
+
+/// Whether `next` continues the segment that the entry describes.
+fn follows(entry: &SealedSegment, header: &SegmentHeader, next: &SegmentHeader) -> bool {
+    next.predecessor == entry.number
+        && entry.first_position == header.first_position
+        && next.first_position == entry.last_position + 1
+        && next.digest_before == entry.digest
+        && next.predecessor_checksum == entry.last_group_checksum
+        && next.sequence_before == entry.last_group_sequence
+        && next.recorded_before == entry.last_recorded
+}
+
+/// Reads what the footer says; makes the footer first if there is none or it is damaged.
+fn find_entry(
+    disk: &dyn Disk,
+    store_id: &[u8; 16],
+    listed: Listed,
+    header: &SegmentHeader,
+    next: &SegmentHeader,
+) -> Result<SealedSegment> {
+    let segment = Segment::sealed_file(disk, listed.number)?;
+    match Sidx::of_map(segment, &segment_name(listed.number), store_id, listed.number) {
+        Ok(index) => {
+            let entry = index.entry(listed.bytes);
+            if follows(&entry, header, next) {
+                return Ok(entry);
+            }
+        }
+        Err(error) if error.kind() == StoreErrorKind::Unsupported => return Err(error),
+        Err(error) => tracing::info!(segment = listed.number, %error, "a segment has no usable footer"),
+    }
+    let entry = make_footer(disk, store_id, listed)?;
+    if follows(&entry, header, next) {
+        return Ok(entry);
+    }
+    Err(StoreError::corrupt(format!(
+        "{} at byte {}: {} continues other events; restore both files from a copy",
+        segment_name(listed.number),
+        entry.log_end,
+        segment_name(next.number)
+    )))
+}
+
+/// Seals a segment that the last process left full; beside it, if something stands where the footer belongs.
+fn make_footer(disk: &dyn Disk, store_id: &[u8; 16], listed: Listed) -> Result<SealedSegment> {
+    let (sealed, _) = seal::index_of(disk, store_id, listed.number, None)?;
+    let made = match seal::is_blank_after(disk, listed.number, sealed.tip.mark.offset)? {
+        true => seal::seal(disk, store_id, listed.number)?,
+        false => seal::write_side_index(disk, store_id, listed.number)?,
+    };
+    Ok(entry_of(listed.number, &made))
+}
+
+/// What the checkpoint keeps of a segment that was just sealed.
+pub(crate) fn entry_of(number: u64, sealed: &Sealed) -> SealedSegment {
+    SealedSegment {
+        number,
+        first_position: sealed.first_position,
+        last_position: sealed.last_position,
+        file_bytes: sealed.file_bytes,
+        log_end: sealed.tip.mark.offset,
+        last_group_checksum: sealed.tip.checksum,
+        index_checksum: sealed.index_checksum,
+        last_group_sequence: sealed.tip.sequence,
+        first_recorded: sealed.first_recorded,
+        last_recorded: sealed.last_recorded,
+        digest: sealed.tip.digest,
+    }
+}
+
+/// One layer for each sealed segment, opened when it is first asked.
+pub(crate) fn layers_of(disk: &Arc<dyn Disk>, store_id: &[u8; 16], sealed: &[SealedSegment]) -> Vec<Arc<Layer>> {
+    let mut digest_before = [0; 32];
+    let mut layers = Vec::with_capacity(sealed.len() + 2);
+    for entry in sealed {
+        layers.push(Arc::new(layer_of(disk, store_id, entry, digest_before)));
+        digest_before = entry.digest;
+    }
+    layers
+}
+
+/// The layer of one sealed segment.
+pub(crate) fn layer_of(
+    disk: &Arc<dyn Disk>,
+    store_id: &[u8; 16],
+    entry: &SealedSegment,
+    digest_before: [u8; 32],
+) -> Layer {
+    let segment = Arc::new(Segment::sealed(Arc::clone(disk), *store_id, entry.number));
+    let span = Span {
+        last_position: entry.last_position,
+        first_recorded: entry.first_recorded,
+        last_recorded: entry.last_recorded,
+    };
+    let source = Source::Footer { disk: Arc::clone(disk), store_id: *store_id };
+    Layer::fixed(segment, entry.first_position, digest_before, span, source, None)
+}

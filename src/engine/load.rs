@@ -1,0 +1,311 @@
+//! Finds the log as it lies on the disk, brings its tail into order, and lays out the index over it.
+//!
+//! Runs when a store is opened and when a panicked writer starts again, always under the lock and with nobody
+//! writing: look, plan, apply, and only then show.
+
+use crate::engine::chain::{self, SealedSegment};
+use crate::engine::heads::Heads;
+use crate::engine::rotate::header_after;
+use crate::engine::shared::Engine;
+use crate::engine::turn::{Durable, Writer};
+use crate::error::{Result, StoreError};
+use crate::format::checkpoint::Checkpoint;
+use crate::format::segment::SegmentHeader;
+use crate::index::layer::{Layer, Source, Span};
+use crate::index::live::LiveIndex;
+use crate::index::sidx::Sidx;
+use crate::io::{Access, Disk, DiskFile};
+use crate::log::active::{Active, Spare, planned_bytes};
+use crate::log::apply;
+use crate::log::files::{HintFile, read_hint, segment_name};
+use crate::log::look::{self, Listed};
+use crate::log::plan::{Damage, TailEvidence, Verdict, judge};
+use crate::log::scan::{Mark, Scan, Step, Tip};
+use crate::log::seal::with_row;
+use crate::options::StoreConfig;
+use crate::sync::Arc;
+
+/// The log, ready to be read and continued.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) layers: Vec<Arc<Layer>>,
+    pub(crate) live: Arc<Layer>,
+    pub(crate) active: Active,
+    pub(crate) tip: Tip,
+    pub(crate) hint: HintFile,
+    pub(crate) sealed: Vec<SealedSegment>,
+    pub(crate) repairs: Repairs,
+}
+
+/// What opening had to mend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Repairs {
+    pub(crate) cut_bytes: u64,
+    pub(crate) rewritten_bytes: u64,
+    pub(crate) indexed_events: u64,
+}
+
+/// What is known durable before the newest segment is walked.
+struct Known {
+    mark: Mark,
+    generation: u64,
+    checkpoint: Option<(Checkpoint, Sidx)>,
+}
+
+/// The newest segment after the walk.
+struct Tail {
+    file: Arc<dyn DiskFile>,
+    header: SegmentHeader,
+    base: Option<(Sidx, Tip)>,
+    live: LiveIndex,
+    tip: Tip,
+}
+
+/// Reads and mends the store on `disk`, whose lock is held.
+pub(crate) fn load(disk: &Arc<dyn Disk>, store_id: &[u8; 16], config: &StoreConfig) -> Result<Loaded> {
+    let mut repairs = Repairs::default();
+    let (known, sealed_entries) = gather_known(&**disk, store_id)?;
+    let mut segments = look::list_segments(&**disk)?;
+    drop_half_made(&**disk, store_id, &mut segments, known.mark)?;
+    let hint = HintFile::open(&**disk, *store_id, known.generation)?;
+    let Some((newest, older)) = segments.split_last() else {
+        return create_first(disk, store_id, config, hint, known.mark);
+    };
+    let header = chain::header_of(&**disk, *newest, store_id)?;
+    let sealed = chain::sealed_segments(&**disk, store_id, older, &header, &sealed_entries)?;
+    let tail = walk_tail(&**disk, header, known, &mut repairs)?;
+    lay_out(disk, store_id, config, hint, sealed, tail, repairs)
+}
+
+fn gather_known(disk: &dyn Disk, store_id: &[u8; 16]) -> Result<(Known, Vec<SealedSegment>)> {
+    let hint = read_hint(disk, store_id)?;
+    let checkpoint = chain::read_checkpoint(disk, store_id);
+    let of_hint = hint.as_ref().map_or(Mark::default(), |h| Mark { segment: h.segment, offset: h.end_offset });
+    let of_checkpoint = checkpoint.as_ref().map_or(Mark::default(), |(c, _)| Mark {
+        segment: c.active_segment,
+        offset: c.active_end,
+    });
+    let entries = checkpoint.as_ref().map_or_else(Vec::new, |(c, _)| c.sealed.clone());
+    let known = Known {
+        mark: of_hint.max(of_checkpoint),
+        generation: hint.map_or(0, |h| h.generation),
+        checkpoint,
+    };
+    Ok((known, entries))
+}
+
+/// Takes the newest file away if it was being made when the process or the power stopped.
+fn drop_half_made(disk: &dyn Disk, store_id: &[u8; 16], segments: &mut Vec<Listed>, durable: Mark) -> Result<()> {
+    let Some(newest) = segments.last().copied() else { return Ok(()) };
+    if look::read_header(disk, newest, store_id)?.is_some() {
+        return Ok(());
+    }
+    let evidence = TailEvidence {
+        segment: newest.number,
+        header_valid: false,
+        valid_end: 0,
+        rest: crate::log::plan::Rest::Blank,
+        durable,
+    };
+    match judge(&evidence) {
+        Verdict::RemoveNewest => {
+            segments.pop();
+            tracing::info!(segment = newest.number, "a half-made segment is taken away");
+            apply::take_away_half_made(disk, newest)
+        }
+        Verdict::Refuse(damage) => Err(refusal(newest.number, damage)),
+        Verdict::Keep { .. } | Verdict::Cut { .. } => Ok(()),
+    }
+}
+
+/// Walks the newest segment, judges what follows its last valid group, and carries the verdict out.
+fn walk_tail(disk: &dyn Disk, header: SegmentHeader, known: Known, repairs: &mut Repairs) -> Result<Tail> {
+    let name = segment_name(header.number);
+    let file = look::open(disk, &name, Access::Write)?;
+    let mut scan = Scan::begin(Arc::clone(&file), name, &header)?;
+    let base = walk_to_checkpoint(&mut scan, &header, known.checkpoint)?;
+    let mut live = LiveIndex::new(scan.tip.position + 1);
+    let seed = header.seed();
+    let extent = loop {
+        match scan.step()? {
+            Step::Group(group) => scan.frames(&group, |offset, position, frame| {
+                with_row(&seed, header.number, offset, position, frame, |row| live.push(row))
+            })?,
+            Step::End { extent, .. } => break extent,
+        }
+    };
+    repairs.indexed_events = u64::from(live.rows());
+    let rest = look::look_behind(&mut scan, &header, extent)?;
+    let evidence = TailEvidence {
+        segment: header.number,
+        header_valid: true,
+        valid_end: scan.tip.mark.offset,
+        rest,
+        durable: known.mark.max(scan.synced),
+    };
+    carry_out(disk, &*file, &evidence, repairs)?;
+    Ok(Tail { file, header, base, live, tip: scan.tip })
+}
+
+/// Checks the groups that the checkpoint's index covers; without a checkpoint that fits, none.
+fn walk_to_checkpoint(
+    scan: &mut Scan,
+    header: &SegmentHeader,
+    checkpoint: Option<(Checkpoint, Sidx)>,
+) -> Result<Option<(Sidx, Tip)>> {
+    let Some((checkpoint, index)) = checkpoint.filter(|(c, _)| c.active_segment == header.number) else {
+        return Ok(None);
+    };
+    let start = scan.tip;
+    while scan.tip.mark.offset < checkpoint.active_end {
+        if let Step::End { .. } = scan.step()? {
+            break;
+        }
+    }
+    let tip = scan.tip;
+    let fits = tip.mark.offset == checkpoint.active_end
+        && tip.position == checkpoint.last_position
+        && tip.sequence == checkpoint.last_group_sequence
+        && tip.checksum == checkpoint.last_group_checksum
+        && tip.digest == checkpoint.digest
+        && tip.position > start.position;
+    if fits {
+        return Ok(Some((index, tip)));
+    }
+    scan.resume_at(start);
+    Ok(None)
+}
+
+fn carry_out(disk: &dyn Disk, file: &dyn DiskFile, evidence: &TailEvidence, repairs: &mut Repairs) -> Result<()> {
+    let number = evidence.segment;
+    let end = evidence.valid_end;
+    let rewrite_from = match judge(evidence) {
+        Verdict::Keep { rewrite_from } => rewrite_from,
+        Verdict::Cut { at, until, rewrite_from, later_groups } => {
+            let kept = apply::cut(disk, file, number, at, until)?;
+            repairs.cut_bytes = until - at;
+            tracing::warn!(segment = number, at, bytes = until - at, later_groups, kept, "a torn tail was cut");
+            rewrite_from
+        }
+        Verdict::RemoveNewest => return Ok(()),
+        Verdict::Refuse(damage) => return Err(refusal(number, damage)),
+    };
+    if rewrite_from < end {
+        repairs.rewritten_bytes = end - rewrite_from;
+        apply::rewrite(file, number, rewrite_from, end)?;
+    }
+    Ok(())
+}
+
+fn refusal(number: u64, damage: Damage) -> StoreError {
+    let name = segment_name(number);
+    StoreError::corrupt(match damage {
+        Damage::Lost(mark) => format!(
+            "{}: acknowledged events up to byte {} are missing; restore the file from a copy, nothing was changed",
+            segment_name(mark.segment),
+            mark.offset
+        ),
+        Damage::UnderAcknowledged(at) => format!(
+            "{name} at byte {at}: a group is damaged and acknowledged events follow it; restore the file from a copy, nothing was changed"
+        ),
+        Damage::WholeButWrong(at) => format!(
+            "{name} at byte {at}: the last group is complete and wrong, which no crash explains; restore the file from a copy, nothing was changed"
+        ),
+    })
+}
+
+/// The layers over sealed segments, checkpoint and the newest events, and the segment open for writing.
+fn lay_out(
+    disk: &Arc<dyn Disk>,
+    store_id: &[u8; 16],
+    config: &StoreConfig,
+    hint: HintFile,
+    sealed: Vec<SealedSegment>,
+    tail: Tail,
+    repairs: Repairs,
+) -> Result<Loaded> {
+    let Tail { file, header, base, live, tip } = tail;
+    let planned = planned_bytes(header.number, config.segment_bytes);
+    let first_position = header.first_position;
+    let digest_before = header.digest_before;
+    let active = Active::reopen(Arc::clone(disk), file, header, tip.mark.offset, planned)?;
+    let mut layers = chain::layers_of(disk, store_id, &sealed);
+    let mut live_digest = digest_before;
+    if let Some((index, base_tip)) = base {
+        let span = Span {
+            last_position: base_tip.position,
+            first_recorded: index.header().first_recorded,
+            last_recorded: base_tip.recorded_at,
+        };
+        live_digest = base_tip.digest;
+        let segment = Arc::clone(&active.segment);
+        layers.push(Arc::new(Layer::fixed(
+            segment,
+            first_position,
+            digest_before,
+            span,
+            Source::Checkpoint,
+            Some(index),
+        )));
+    }
+    let live = Arc::new(Layer::live(Arc::clone(&active.segment), live_digest, live));
+    layers.push(Arc::clone(&live));
+    Ok(Loaded { layers, live, active, tip, hint, sealed, repairs })
+}
+
+/// The first segment of a new store.
+fn create_first(
+    disk: &Arc<dyn Disk>,
+    store_id: &[u8; 16],
+    config: &StoreConfig,
+    hint: HintFile,
+    durable: Mark,
+) -> Result<Loaded> {
+    if durable > Mark::default() {
+        return Err(refusal(1, Damage::Lost(durable)));
+    }
+    let fail = |e| StoreError::io(format_args!("making {}", segment_name(1)), e);
+    let spare = Spare::make(&**disk, 1, planned_bytes(1, config.segment_bytes)).map_err(fail)?;
+    let nothing = Tip {
+        mark: Mark::default(),
+        position: 0,
+        sequence: 0,
+        checksum: 0,
+        recorded_at: 0,
+        digest: [0; 32],
+    };
+    let header = header_after(&nothing, *store_id, config.clock.entropy());
+    let active = Active::start(Arc::clone(disk), spare, header)?;
+    active.file.sync_all().map_err(fail)?;
+    let tip = Tip::before(&active.header);
+    let live = Layer::live(Arc::clone(&active.segment), tip.digest, LiveIndex::new(1));
+    let live = Arc::new(live);
+    let layers = vec![Arc::clone(&live)];
+    Ok(Loaded { layers, live, active, tip, hint, sealed: Vec::new(), repairs: Repairs::default() })
+}
+
+/// Reads the log again for a writer that panicked, and continues behind what is there.
+pub(crate) fn reload(engine: &Engine, writer: &mut Writer) -> Result<()> {
+    engine.backlog.wait_until_empty();
+    drop(engine.spare.leftover());
+    let loaded = load(&engine.disk, &engine.store_id, &engine.config)?;
+    let seen = engine.head().position.get();
+    if loaded.tip.position < seen {
+        return Err(StoreError::corrupt(format!(
+            "event {seen} was visible, and the log ends at {}",
+            loaded.tip.position
+        )));
+    }
+    writer.unsealed.clear();
+    writer.held_back = None;
+    writer.active = loaded.active;
+    writer.live = loaded.live;
+    writer.tip = loaded.tip;
+    writer.durable = Durable::of(&loaded.tip);
+    writer.heads = Heads::new(loaded.tip.position);
+    writer.hint = loaded.hint;
+    writer.buffer = Vec::new();
+    engine.sealed.lock().clone_from(&loaded.sealed);
+    engine.publish_loaded(loaded.layers.into(), &loaded.tip);
+    Ok(())
+}
