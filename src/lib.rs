@@ -3,11 +3,15 @@
 
 extern crate alloc;
 
+pub(crate) mod engine;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod format;
 pub(crate) mod index;
 pub mod io;
+pub(crate) mod log;
+pub(crate) mod options;
+pub(crate) mod store;
 pub(crate) mod sync;
 
 pub use crate::error::{Result, StoreError, StoreErrorKind};
@@ -31,3 +35,23 @@ pub use crate::event::query::Query;
 pub use crate::event::receipt::Receipt;
 pub use crate::event::region::Region;
 pub use crate::event::timestamp::Timestamp;
+pub use crate::engine::meters::{Diagnostics, Stats};
+pub use crate::engine::ticket::Ticket;
+pub use crate::index::read_options::ReadOptions;
+pub use crate::index::view::{EventRefs, Events, Head, View};
+pub use crate::log::event::{Event, EventRef};
+pub use crate::options::{
+    MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_PAYLOAD_BYTES, MAX_QUEUE_CAPACITY, MAX_SEGMENT_BYTES,
+    MIN_SEGMENT_BYTES, RestartPolicy, StoreConfig,
+};
+pub use crate::store::Store;
+
+/// Everything that a program usually needs, in one `use`.
+pub mod prelude {
+    pub use crate::{
+        AppendOptions, Batch, Coordinate, CorrelationId, Diagnostics, Digest, Durability, Event,
+        EventDraft, EventHash, EventId, EventKind, EventRef, ExpectedRevision, Head, Payload,
+        Position, Query, RawPayload, ReadOptions, Receipt, Region, RestartPolicy, Revision, Stats,
+        Store, StoreConfig, StoreError, StoreErrorKind, Ticket, Timestamp, View,
+    };
+}

@@ -141,11 +141,6 @@ impl Answers {
     }
 }
 
-/// The index of an event of the batch that stands before `index` and has this id.
-pub(crate) fn earlier(ids: &Ids, index: usize, id: &[u8; 16]) -> Option<usize> {
-    ids.iter().take(index).position(|other| other == id)
-}
-
 /// The digest of an event's facts.
 pub(crate) fn facts_of(event: &PreparedEvent, correlation: &[u8; 16]) -> [u8; 32] {
     let facts = Facts {

@@ -4,38 +4,26 @@
 //! only the head, and that only when the checkpoint does not tell.
 
 use crate::error::{Result, StoreError, StoreErrorKind};
-use crate::format::checkpoint::{Checkpoint, SealedEntry};
+use crate::format::checkpoint::{Checkpoint, SealedEntry as SealedSegment};
 use crate::format::segment::SegmentHeader;
-use crate::index::layer::{Layer, Source, Span};
+use crate::index::layer::{Layer, Source, Span, open_checkpoint, open_side_index};
 use crate::index::sidx::Sidx;
-use crate::io::{Access, Disk};
-use crate::log::files::{CHECKPOINT, segment_name};
+use crate::io::Disk;
+use crate::log::files::segment_name;
 use crate::log::look::{self, Listed};
 use crate::log::seal::{self, Sealed};
 use crate::log::segment::Segment;
 use crate::sync::Arc;
 
-/// What the checkpoint keeps of a sealed segment, and the digest before it.
-pub(crate) type SealedSegment = SealedEntry;
-
 /// The checkpoint and the index in it; a checkpoint that is damaged, or of a newer version, is none.
-pub(crate) fn read_checkpoint(disk: &dyn Disk, store_id: &[u8; 16]) -> Option<(Checkpoint, Sidx)> {
-    match try_read_checkpoint(disk, store_id) {
+pub(crate) fn read_checkpoint(disk: &dyn Disk, store_id: &[u8; 16]) -> Option<(Checkpoint, Option<Sidx>)> {
+    match open_checkpoint(disk, store_id) {
         Ok(found) => found,
         Err(error) => {
             tracing::warn!(%error, "the checkpoint is not usable and is made again");
             None
         }
     }
-}
-
-fn try_read_checkpoint(disk: &dyn Disk, store_id: &[u8; 16]) -> Result<Option<(Checkpoint, Sidx)>> {
-    let file = match disk.open(CHECKPOINT, Access::Read) {
-        Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(StoreError::io(format_args!("opening {CHECKPOINT}"), e)),
-    };
-    Sidx::of_checkpoint(&*file, store_id).map(Some)
 }
 
 /// The header of a segment that must have one.
@@ -50,7 +38,7 @@ pub(crate) fn header_of(disk: &dyn Disk, listed: Listed, store_id: &[u8; 16]) ->
 
 /// Every segment before `newest`, each checked against the header of its successor.
 pub(crate) fn sealed_segments(
-    disk: &dyn Disk,
+    disk: &Arc<dyn Disk>,
     store_id: &[u8; 16],
     older: &[Listed],
     newest: &SegmentHeader,
@@ -58,14 +46,14 @@ pub(crate) fn sealed_segments(
 ) -> Result<Vec<SealedSegment>> {
     let mut headers = Vec::with_capacity(older.len() + 1);
     for listed in older {
-        headers.push(header_of(disk, *listed, store_id)?);
+        headers.push(header_of(&**disk, *listed, store_id)?);
     }
     headers.push(newest.clone());
     let mut sealed = Vec::with_capacity(older.len());
     for ((listed, header), next) in older.iter().zip(&headers).zip(headers.iter().skip(1)) {
         let entry = known.iter().find(|e| e.number == listed.number && e.file_bytes == listed.bytes);
         let entry = match entry.filter(|e| follows(e, header, next)) {
-            Some(entry) => entry.clone(),
+            Some(entry) => *entry,
             None => find_entry(disk, store_id, *listed, header, next)?,
         };
         sealed.push(entry);
@@ -86,24 +74,19 @@ fn follows(entry: &SealedSegment, header: &SegmentHeader, next: &SegmentHeader) 
 
 /// Reads what the footer says; makes the footer first if there is none or it is damaged.
 fn find_entry(
-    disk: &dyn Disk,
+    disk: &Arc<dyn Disk>,
     store_id: &[u8; 16],
     listed: Listed,
     header: &SegmentHeader,
     next: &SegmentHeader,
 ) -> Result<SealedSegment> {
-    let segment = Segment::sealed_file(disk, listed.number)?;
-    match Sidx::of_map(segment, &segment_name(listed.number), store_id, listed.number) {
-        Ok(index) => {
-            let entry = index.entry(listed.bytes);
-            if follows(&entry, header, next) {
-                return Ok(entry);
-            }
-        }
+    match footer_entry(disk, store_id, listed) {
+        Ok(entry) if follows(&entry, header, next) => return Ok(entry),
         Err(error) if error.kind() == StoreErrorKind::Unsupported => return Err(error),
         Err(error) => tracing::info!(segment = listed.number, %error, "a segment has no usable footer"),
+        Ok(_) => {}
     }
-    let entry = make_footer(disk, store_id, listed)?;
+    let entry = make_footer(&**disk, store_id, listed)?;
     if follows(&entry, header, next) {
         return Ok(entry);
     }
@@ -115,9 +98,36 @@ fn find_entry(
     )))
 }
 
+/// What the footer at the end of the file, or the side file in its place, says.
+fn footer_entry(disk: &Arc<dyn Disk>, store_id: &[u8; 16], listed: Listed) -> Result<SealedSegment> {
+    let segment = Segment::sealed(Arc::clone(disk), *store_id, listed.number);
+    let map = Arc::clone(segment.map()?);
+    let end = map.len();
+    let index = match Sidx::open_at_end(map, end, store_id, listed.number, &segment.name()) {
+        Err(error) if error.kind() == StoreErrorKind::Corrupt => {
+            open_side_index(&**disk, store_id, listed.number)?
+        }
+        index => index?,
+    };
+    let (facts, (first_recorded, last_recorded)) = (index.facts(), index.recorded());
+    Ok(SealedSegment {
+        number: listed.number,
+        first_position: index.first_position(),
+        last_position: index.first_position() + u64::from(index.rows()) - 1,
+        file_bytes: listed.bytes,
+        log_end: facts.log_end,
+        last_group_checksum: facts.last_group_checksum,
+        index_checksum: index.checksum(),
+        last_group_sequence: facts.last_group_sequence,
+        first_recorded,
+        last_recorded,
+        digest: facts.digest,
+    })
+}
+
 /// Seals a segment that the last process left full; beside it, if something stands where the footer belongs.
 fn make_footer(disk: &dyn Disk, store_id: &[u8; 16], listed: Listed) -> Result<SealedSegment> {
-    let (sealed, _) = seal::index_of(disk, store_id, listed.number, None)?;
+    let (sealed, _) = seal::index_of(disk, store_id, listed.number)?;
     let made = match seal::is_blank_after(disk, listed.number, sealed.tip.mark.offset)? {
         true => seal::seal(disk, store_id, listed.number)?,
         false => seal::write_side_index(disk, store_id, listed.number)?,

@@ -6,14 +6,12 @@ use std::time::Instant;
 
 use crate::engine::group::{Desk, Group, Submission, Waiting, take_back_rows};
 use crate::engine::rotate;
-use crate::engine::shared::{Engine, Head};
+use crate::engine::shared::{Engine, head_of};
 use crate::engine::turn::{Durable, Writer, poison, refuse_all};
 use crate::error::{Result, StoreError, StoreErrorKind};
-use crate::event::digest::Digest;
-use crate::event::position::Position;
-use crate::event::timestamp::Timestamp;
 use crate::format::hint::Shutdown;
 use crate::log::active::WriteFailure;
+use crate::log::scan::Tip;
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
 
@@ -118,17 +116,41 @@ fn sync(engine: &Engine, writer: &mut Writer, group: &mut Group) -> Result<()> {
     if !unsynced || !(group.wants_sync || due) {
         return Ok(());
     }
+    let tip = if group.events() > 0 { group.tip } else { writer.tip };
+    sync_to(engine, writer, tip)
+}
+
+/// Makes the log durable up to `tip`, all of which is written.
+fn sync_to(engine: &Engine, writer: &mut Writer, tip: Tip) -> Result<()> {
     let started = Instant::now();
     writer.active.file.sync_data().map_err(|e| stop(engine, "a sync failed", e))?;
     engine.meters.synced(started.elapsed());
     writer.last_sync = Instant::now();
-    let tip = if group.events() > 0 { group.tip } else { writer.tip };
     writer.durable = Durable::of(&tip);
-    if let Err(error) = writer.hint.write(&tip, Shutdown::Unclean) {
+    if let Err(error) = writer.hint.write(&tip, Shutdown::Running) {
         engine.meters.hint_failed();
         tracing::warn!(%error, "the durable hint was not written");
     }
     Ok(())
+}
+
+impl Engine {
+    /// Makes everything written durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.check_writable()?;
+        let mut writer = self.turn.lock();
+        self.sync_now(&mut writer)
+    }
+
+    pub(crate) fn sync_now(&self, writer: &mut Writer) -> Result<()> {
+        if writer.tip.mark > writer.durable.mark {
+            sync_to(self, writer, writer.tip)?;
+            let mut published = self.published.write();
+            published.durable = writer.durable.position;
+            self.unsynced.store(false, Ordering::Release);
+        }
+        Ok(())
+    }
 }
 
 /// Poisons the store: what is on the disk is not known.
@@ -148,12 +170,9 @@ fn publish(engine: &Engine, writer: &mut Writer, group: &Group) {
         engine.meters.committed(group.waiting.len(), group.events(), group.bytes.len());
     }
     let mut published = engine.published.write();
-    published.head = Head {
-        position: Position::new(writer.tip.position),
-        digest: Digest::from_bytes(writer.tip.digest),
-        recorded_at: Timestamp::from_nanos(writer.tip.recorded_at),
-    };
+    published.head = head_of(&writer.tip);
     published.durable = writer.durable.position;
+    published.end = writer.tip.mark.offset;
     drop(published);
     engine.unsynced.store(writer.tip.mark > writer.durable.mark, Ordering::Release);
 }
@@ -197,11 +216,5 @@ impl Group {
             }
         }
         Settled { waiting: self.waiting, buffer: self.bytes }
-    }
-
-    /// The same empty group at the start of the next segment.
-    fn moved_to(self, tip: crate::log::scan::Tip) -> Self {
-        let Self { bytes, waiting, wants_sync, .. } = self;
-        Self { waiting, wants_sync, ..Self::begin(tip, bytes) }
     }
 }

@@ -12,7 +12,7 @@ use crate::event::position::{Position, Revision};
 use crate::event::receipt::Receipt;
 use crate::event::region::Region;
 use crate::index::layer::Direction;
-use crate::index::picture::{Picture, StreamHead};
+use crate::index::picture::{Picture, StreamHead, receipts_of};
 use crate::index::walk::Walk;
 
 /// What becomes of a submission.
@@ -72,27 +72,6 @@ fn replay(case: &Case<'_>, key: &KeyDigests) -> Result<Option<Vec<Receipt>>> {
         .with_positions(vec![position]));
     }
     receipts_of(case.now, position, layout.batch.len).map(Some)
-}
-
-/// The receipts of a submission that was appended before, as a retry gets them; whether durable is said later.
-pub(crate) fn receipts_of(picture: &Picture<'_>, first: u64, len: u32) -> Result<Vec<Receipt>> {
-    (first..first.saturating_add(u64::from(len)))
-        .map(|position| {
-            let hit = picture.at(position)?.ok_or_else(|| {
-                StoreError::corrupt(format!("event {position} of a batch is missing; run a verification"))
-            })?;
-            let event = hit.event;
-            Ok(Receipt {
-                id: event.id(),
-                position: event.position(),
-                revision: event.revision(),
-                recorded_at: event.recorded_at(),
-                hash: event.hash(),
-                durable: false,
-                replay: true,
-            })
-        })
-        .collect()
 }
 
 fn check_ids(case: &Case<'_>) -> Result<()> {

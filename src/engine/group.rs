@@ -86,6 +86,12 @@ impl Group {
         Self { bytes, head_crcs: Vec::new(), before: tip, tip, waiting: Vec::new(), wants_sync: false }
     }
 
+    /// The same group, still empty of events, behind another tip.
+    pub(crate) fn moved_to(self, tip: Tip) -> Self {
+        let Self { bytes, waiting, wants_sync, .. } = self;
+        Self { waiting, wants_sync, ..Self::begin(tip, bytes) }
+    }
+
     /// How many events it has.
     pub(crate) fn events(&self) -> usize {
         self.head_crcs.len()

@@ -3,13 +3,13 @@
 //! Runs when a store is opened and when a panicked writer starts again, always under the lock and with nobody
 //! writing: look, plan, apply, and only then show.
 
-use crate::engine::chain::{self, SealedSegment};
+use crate::engine::chain;
 use crate::engine::heads::Heads;
 use crate::engine::rotate::header_after;
 use crate::engine::shared::Engine;
 use crate::engine::turn::{Durable, Writer};
 use crate::error::{Result, StoreError};
-use crate::format::checkpoint::Checkpoint;
+use crate::format::checkpoint::{Checkpoint, SealedEntry as SealedSegment};
 use crate::format::segment::SegmentHeader;
 use crate::index::layer::{Layer, Source, Span};
 use crate::index::live::LiveIndex;
@@ -49,7 +49,7 @@ pub(crate) struct Repairs {
 struct Known {
     mark: Mark,
     generation: u64,
-    checkpoint: Option<(Checkpoint, Sidx)>,
+    checkpoint: Option<(Checkpoint, Option<Sidx>)>,
 }
 
 /// The newest segment after the walk.
@@ -72,7 +72,7 @@ pub(crate) fn load(disk: &Arc<dyn Disk>, store_id: &[u8; 16], config: &StoreConf
         return create_first(disk, store_id, config, hint, known.mark);
     };
     let header = chain::header_of(&**disk, *newest, store_id)?;
-    let sealed = chain::sealed_segments(&**disk, store_id, older, &header, &sealed_entries)?;
+    let sealed = chain::sealed_segments(disk, store_id, older, &header, &sealed_entries)?;
     let tail = walk_tail(&**disk, header, known, &mut repairs)?;
     lay_out(disk, store_id, config, hint, sealed, tail, repairs)
 }
@@ -151,9 +151,9 @@ fn walk_tail(disk: &dyn Disk, header: SegmentHeader, known: Known, repairs: &mut
 fn walk_to_checkpoint(
     scan: &mut Scan,
     header: &SegmentHeader,
-    checkpoint: Option<(Checkpoint, Sidx)>,
+    checkpoint: Option<(Checkpoint, Option<Sidx>)>,
 ) -> Result<Option<(Sidx, Tip)>> {
-    let Some((checkpoint, index)) = checkpoint.filter(|(c, _)| c.active_segment == header.number) else {
+    let Some((checkpoint, Some(index))) = checkpoint.filter(|(c, _)| c.active_segment == header.number) else {
         return Ok(None);
     };
     let start = scan.tip;
@@ -234,7 +234,7 @@ fn lay_out(
     if let Some((index, base_tip)) = base {
         let span = Span {
             last_position: base_tip.position,
-            first_recorded: index.header().first_recorded,
+            first_recorded: index.recorded().0,
             last_recorded: base_tip.recorded_at,
         };
         live_digest = base_tip.digest;

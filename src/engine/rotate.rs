@@ -62,7 +62,6 @@ pub(crate) fn header_after(tip: &Tip, store_id: [u8; 16], salt: [u8; 16]) -> Seg
         predecessor_checksum: tip.checksum,
         sequence_before: tip.sequence,
         recorded_before: tip.recorded_at,
-        features: 0,
     }
 }
 

@@ -6,29 +6,19 @@ use crate::engine::group::Submission;
 use crate::engine::meters::Meters;
 use crate::engine::turn::Writer;
 use crate::engine::upkeep::{Backlog, Job, SpareSlot};
-use crate::error::{Result, StoreError};
+use crate::error::{Result, StoreError, StoreErrorKind};
 use crate::event::digest::Digest;
 use crate::event::id::EventId;
 use crate::event::position::Position;
 use crate::event::timestamp::Timestamp;
+use crate::format::checkpoint::SealedEntry;
 use crate::index::layer::Layer;
-use crate::index::view::View;
+use crate::index::view::{Head, View};
 use crate::io::{Disk, DiskLock};
+use crate::log::scan::Tip;
 use crate::options::StoreConfig;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Arc, Mutex, OnceLock, RwLock};
-
-/// The end of what readers see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[non_exhaustive]
-pub struct Head {
-    /// The last visible position.
-    pub position: Position,
-    /// The running digest after it: 32 bytes that name the whole history.
-    pub digest: Digest,
-    /// When that event was recorded.
-    pub recorded_at: Timestamp,
-}
 
 /// What readers see: replaced as a whole by the writer and by upkeep, copied by every view.
 #[derive(Clone, Debug)]
@@ -36,6 +26,8 @@ pub(crate) struct Published {
     pub(crate) head: Head,
     /// The last position known durable.
     pub(crate) durable: u64,
+    /// The end of the newest segment's log.
+    pub(crate) end: u64,
     pub(crate) layers: Arc<[Arc<Layer>]>,
 }
 
@@ -61,10 +53,11 @@ pub(crate) struct Engine {
     pub(crate) unsynced: AtomicBool,
     pub(crate) stopping: AtomicBool,
     pub(crate) writer_thread: OnceLock<Thread>,
-    pub(crate) upkeep_thread: OnceLock<Thread>,
     pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
     pub(crate) jobs: flume::Sender<Job>,
     pub(crate) spare: SpareSlot,
+    /// What the checkpoint will say of the sealed segments, in order.
+    pub(crate) sealed: Mutex<Vec<SealedEntry>>,
     pub(crate) backlog: Backlog,
     pub(crate) lock: Mutex<Option<Box<dyn DiskLock>>>,
     pub(crate) meters: Meters,
@@ -82,11 +75,16 @@ impl Engine {
         self.published.read().head
     }
 
+    /// Shows readers a log that was just loaded.
+    pub(crate) fn publish_loaded(&self, layers: Arc<[Arc<Layer>]>, tip: &Tip) {
+        *self.published.write() = Published { head: head_of(tip), durable: tip.position, end: tip.mark.offset, layers };
+    }
+
     /// Whether calls that write may be made.
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.process != std::process::id() {
             return Err(StoreError::new(
-                crate::error::StoreErrorKind::Closed,
+                StoreErrorKind::Closed,
                 "the store was opened before this process was forked; open it here, once the parent has closed it",
             ));
         }
@@ -94,11 +92,6 @@ impl Engine {
             return Err(StoreError::closed());
         }
         Ok(())
-    }
-
-    /// Whether reads may be made: they go on after a fault, but not after a close.
-    pub(crate) fn check_readable(&self) -> Result<()> {
-        self.check_open()
     }
 
     pub(crate) fn check_writable(&self) -> Result<()> {
@@ -118,6 +111,15 @@ impl Engine {
     /// A fresh id, ordered by time.
     pub(crate) fn new_id(&self) -> EventId {
         self.ids.next(self.config.clock.now())
+    }
+}
+
+/// What readers see when `tip` is the end.
+pub(crate) fn head_of(tip: &Tip) -> Head {
+    Head {
+        position: Position::new(tip.position),
+        digest: Digest::from_bytes(tip.digest),
+        recorded_at: Timestamp::from_nanos(tip.recorded_at),
     }
 }
 

@@ -23,7 +23,6 @@ use crate::sync::atomic::Ordering;
 const IDLE: Duration = Duration::from_secs(3600);
 
 /// Everything that only the holder of the turn may touch.
-#[derive(Debug)]
 pub(crate) struct Writer {
     pub(crate) incoming: flume::Receiver<Submission>,
     /// Taken from the queue, but too large for the group under way.
@@ -139,4 +138,10 @@ fn is_sync_due(engine: &Engine) -> bool {
         && engine.turn.try_lock().is_some_and(|writer| {
             writer.last_sync.elapsed() >= engine.config.buffered_sync_interval
         })
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("tip", &self.tip).field("durable", &self.durable).finish_non_exhaustive()
+    }
 }

@@ -3,12 +3,12 @@
 //! It never holds the writer's turn. A segment it cannot seal stays readable through its index in memory, and is
 //! sealed by the next opening.
 
+use crate::engine::chain;
 use crate::engine::shared::Engine;
 use crate::error::Result;
-use crate::index::layer::{Layer, Source, Span};
+use crate::index::layer::Layer;
 use crate::log::active::Spare;
 use crate::log::seal;
-use crate::log::segment::Segment;
 use crate::sync::{Arc, Condvar, Mutex};
 
 /// How many full segments may wait to be sealed before the writer waits for upkeep: it bounds the memory of their
@@ -46,14 +46,9 @@ pub(crate) fn run(engine: &Engine, jobs: &flume::Receiver<Job>) {
 
 fn seal_one(engine: &Engine, number: u64) -> Result<()> {
     let sealed = seal::seal(&*engine.disk, &engine.store_id, number)?;
-    let segment = Arc::new(Segment::sealed(Arc::clone(&engine.disk), engine.store_id, number));
-    let span = Span {
-        last_position: sealed.last_position,
-        first_recorded: sealed.first_recorded,
-        last_recorded: sealed.last_recorded,
-    };
-    let source = Source::Footer { disk: Arc::clone(&engine.disk), store_id: engine.store_id };
-    let layer = Layer::fixed(segment, sealed.first_position, sealed.digest_before, span, source, None);
+    let entry = chain::entry_of(number, &sealed);
+    let layer = chain::layer_of(&engine.disk, &engine.store_id, &entry, sealed.digest_before);
+    engine.sealed.lock().push(entry);
     replace_layers(engine, number, Arc::new(layer));
     engine.meters.sealed();
     Ok(())
@@ -118,9 +113,13 @@ impl SpareSlot {
         self.changed.notify_all();
     }
 
-    /// The spare that is left when the store closes.
+    /// The spare that nobody needs any more, waited for if it is being made.
     pub(crate) fn leftover(&self) -> Option<Spare> {
-        match std::mem::replace(&mut *self.state.lock(), SpareState::None) {
+        let mut state = self.state.lock();
+        while matches!(*state, SpareState::Making) {
+            self.changed.wait(&mut state);
+        }
+        match std::mem::replace(&mut *state, SpareState::None) {
             SpareState::Ready(spare) => Some(spare),
             _ => None,
         }
@@ -154,8 +153,16 @@ impl Backlog {
     }
 
     pub(crate) fn wait_for_room(&self) {
+        self.wait_below(MAX_UNSEALED);
+    }
+
+    pub(crate) fn wait_until_empty(&self) {
+        self.wait_below(1);
+    }
+
+    fn wait_below(&self, bound: usize) {
         let mut waiting = self.waiting.lock();
-        while *waiting >= MAX_UNSEALED {
+        while *waiting >= bound {
             self.changed.wait(&mut waiting);
         }
     }

@@ -77,6 +77,12 @@ impl Query {
         self
     }
 
+    /// Narrows every region to revisions and recorded times from these on.
+    pub(crate) fn narrowed(mut self, from_revision: u64, since: u64) -> Self {
+        self.regions.iter_mut().for_each(|region| region.narrow(from_revision, since));
+        self
+    }
+
     pub(crate) fn regions(&self) -> &[Region] {
         &self.regions
     }

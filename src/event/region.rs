@@ -168,6 +168,11 @@ impl Region {
         self
     }
 
+    pub(crate) fn narrow(&mut self, from_revision: u64, since: u64) {
+        self.revisions.0 = self.revisions.0.max(from_revision);
+        self.recorded.0 = self.recorded.0.max(since);
+    }
+
     pub(crate) fn entity_match(&self) -> Option<&Match> {
         self.entity.as_ref()
     }

@@ -4,10 +4,13 @@
 //! layer hold its lock for one page of rows at a time, and the writer for one event.
 
 use crate::error::{Result, StoreError, StoreErrorKind};
+use crate::format::checkpoint::Checkpoint;
 use crate::index::live::LiveIndex;
-use crate::index::sidx::{KeyAxis, NameAxis, Sidx};
-use crate::io::Disk;
+use crate::format::sidx::{Axis16, NameAxis};
+use crate::index::sidx::Sidx;
+use crate::io::{Access, Disk, Map};
 use crate::log::event::EventRef;
+use crate::log::files::{CHECKPOINT, decode_error, side_index_name};
 use crate::log::seal;
 use crate::log::segment::{Segment, Staged};
 use crate::sync::{Arc, RwLock};
@@ -150,7 +153,7 @@ impl Layer {
     pub(crate) fn find_id(&self, id: &[u8; 16]) -> Result<Option<u32>> {
         match &self.rows {
             Rows::Live(index) => Ok(index.read().find_id(id)),
-            Rows::Fixed { .. } => self.with(|index| match index.may_contain(KeyAxis::Id, id)? {
+            Rows::Fixed { .. } => self.with(|index| match index.may_contain(Axis16::Id, id)? {
                 true => index.find_id(id),
                 false => Ok(None),
             }),
@@ -161,7 +164,7 @@ impl Layer {
     pub(crate) fn find_key(&self, key: &[u8; 16]) -> Result<Option<u32>> {
         match &self.rows {
             Rows::Live(index) => Ok(index.read().find_key(key)),
-            Rows::Fixed { .. } => self.with(|index| match index.may_contain(KeyAxis::Key, key)? {
+            Rows::Fixed { .. } => self.with(|index| match index.may_contain(Axis16::Key, key)? {
                 true => index.find_key(key),
                 false => Ok(None),
             }),
@@ -178,7 +181,7 @@ impl Layer {
                 Ok(below.checked_sub(1).and_then(|last| list.get(last)).copied())
             }
             Rows::Fixed { .. } => self.with(|index| {
-                if !index.may_contain(KeyAxis::Entity, digest)? {
+                if !index.may_contain(Axis16::Entity, digest)? {
                     return Ok(None);
                 }
                 let Some(list) = index.list(NameAxis::Entity, entity)? else { return Ok(None) };
@@ -327,22 +330,71 @@ impl Layer {
     }
 
     fn open_footer(&self, slot: &RwLock<Option<Arc<Sidx>>>, source: &Source) -> Result<Arc<Sidx>> {
-        let Source::Footer { disk, store_id } = source else {
+        let Source::Footer { store_id, .. } = source else {
             return Err(StoreError::corrupt("the checkpoint's index is not open"));
         };
-        let sidx = Arc::new(Sidx::of_segment(&**disk, &self.segment, store_id)?);
+        let (map, name) = (self.segment.map()?, self.segment.name());
+        let sidx = Sidx::open_at_end(Arc::clone(map), map.len(), store_id, self.segment.number(), &name)?;
+        let sidx = Arc::new(sidx);
         *slot.write() = Some(Arc::clone(&sidx));
         Ok(sidx)
     }
 
     fn rebuild(&self, slot: &RwLock<Option<Arc<Sidx>>>, source: &Source, why: StoreError) -> Result<Arc<Sidx>> {
         let Source::Footer { disk, store_id } = source else { return Err(why) };
-        tracing::warn!(segment = self.segment.number(), error = %why, "the footer is damaged and is made again");
-        seal::write_side_index(&**disk, store_id, self.segment.number())?;
-        let sidx = Arc::new(Sidx::of_side_file(&**disk, self.segment.number(), store_id)?);
+        let number = self.segment.number();
+        let sidx = match open_side_index(&**disk, store_id, number) {
+            Ok(sidx) => sidx,
+            Err(_) => {
+                tracing::warn!(segment = number, error = %why, "the footer is damaged and is made again");
+                seal::write_side_index(&**disk, store_id, number)?;
+                open_side_index(&**disk, store_id, number)?
+            }
+        };
+        let sidx = Arc::new(sidx);
         *slot.write() = Some(Arc::clone(&sidx));
         Ok(sidx)
     }
+}
+
+/// The side file that replaces a damaged footer, read whole once so that it does not fail later.
+pub(crate) fn open_side_index(disk: &dyn Disk, store_id: &[u8; 16], number: u64) -> Result<Sidx> {
+    let name = side_index_name(number);
+    let map = map_whole(disk, &name)?;
+    let end = map.len();
+    let sidx = Sidx::open_at_end(map, end, store_id, number, &name)?;
+    sidx.check().map(|()| sidx)
+}
+
+/// The checkpoint and the index in it, read whole once; `None` if the file is not there.
+pub(crate) fn open_checkpoint(disk: &dyn Disk, store_id: &[u8; 16]) -> Result<Option<(Checkpoint, Option<Sidx>)>> {
+    let map = match map_whole(disk, CHECKPOINT) {
+        Ok(map) => map,
+        Err(e) if e.kind() == StoreErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let len = usize::try_from(map.len()).unwrap_or(usize::MAX);
+    let bytes = map.slice(0, len).unwrap_or_default();
+    let (checkpoint, index) = Checkpoint::decode(bytes).map_err(|e| decode_error(CHECKPOINT, 0, &e))?;
+    if checkpoint.store_id != *store_id {
+        return Err(StoreError::corrupt("the checkpoint is another store's"));
+    }
+    if index.is_empty() {
+        return Ok(Some((checkpoint, None)));
+    }
+    let sidx = Sidx::open(Arc::clone(&map), index.start, index.end, store_id, checkpoint.active_segment, CHECKPOINT)?;
+    sidx.check()?;
+    Ok(Some((checkpoint, Some(sidx))))
+}
+
+fn map_whole(disk: &dyn Disk, name: &str) -> Result<Arc<Map>> {
+    let fail = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::NotFound => StoreError::not_found(format!("{name} is not there")),
+        _ => StoreError::io(format_args!("mapping {name}"), e),
+    };
+    let file = disk.open(name, Access::Read).map_err(fail)?;
+    let len = file.len().map_err(fail)?;
+    file.map(len).map(Arc::new).map_err(fail)
 }
 
 /// The index of the first of `len` ascending values that is not below `row`.

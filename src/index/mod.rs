@@ -1,11 +1,16 @@
 //! Which events: searchable footers of sealed segments and the index of the newest events.
 
+pub(crate) mod layer;
 pub(crate) mod live;
+pub(crate) mod picture;
 pub(crate) mod postings;
+pub(crate) mod read_options;
 pub(crate) mod sidx;
 pub(crate) mod sidx_names;
 pub(crate) mod sidx_pairs;
 mod sorted;
+pub(crate) mod view;
+pub(crate) mod walk;
 
 #[cfg(test)]
 mod damage_tests;

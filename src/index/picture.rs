@@ -2,8 +2,9 @@
 //!
 //! A view's picture is what its reader sees; the writer's also has the rows that it has staged and not written.
 
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 use crate::event::hash::entity_digest;
+use crate::event::receipt::Receipt;
 use crate::index::layer::Layer;
 use crate::index::walk::Hit;
 use crate::log::event::EventRef;
@@ -100,4 +101,25 @@ impl<'a> Picture<'a> {
     pub(crate) fn revision(&self, entity: &str) -> Result<u64> {
         Ok(self.head_of(entity, &entity_digest(entity), 0)?.map_or(0, |head| head.revision))
     }
+}
+
+/// The receipts of a submission that was appended before, as a retry gets them; whether durable is said later.
+pub(crate) fn receipts_of(picture: &Picture<'_>, first: u64, len: u32) -> Result<Vec<Receipt>> {
+    (first..first.saturating_add(u64::from(len)))
+        .map(|position| {
+            let hit = picture.at(position)?.ok_or_else(|| {
+                StoreError::corrupt(format!("event {position} of a batch is missing; run a verification"))
+            })?;
+            let event = hit.event;
+            Ok(Receipt {
+                id: event.id(),
+                position: event.position(),
+                revision: event.revision(),
+                recorded_at: event.recorded_at(),
+                hash: event.hash(),
+                durable: false,
+                replay: true,
+            })
+        })
+        .collect()
 }

@@ -5,11 +5,11 @@
 
 use crate::error::Result;
 use crate::event::query::Query;
-use crate::event::region::{Match, Region};
+use crate::event::region::{Facets, Match, Region};
+use crate::format::sidx::NameAxis;
 use crate::index::layer::{Axis, Direction, Layer};
 use crate::index::picture::Picture;
-use crate::index::sidx::NameAxis;
-use crate::log::event::EventRef;
+use crate::log::event::{Event, EventRef};
 use crate::sync::Arc;
 
 /// How many rows the first page of a list holds; each next one holds more, up to [`MOST_PAGE_ROWS`].
@@ -24,6 +24,13 @@ const NARROW_ENOUGH: u32 = 16;
 pub(crate) struct Hit<'a> {
     pub(crate) event: EventRef<'a>,
     pub(crate) layer: &'a Arc<Layer>,
+}
+
+impl Hit<'_> {
+    /// The event, keeping its segment alive.
+    pub(crate) fn owned(self) -> Event {
+        self.event.to_owned_in(self.layer.segment())
+    }
 }
 
 /// The state of a walk; it holds no borrow, so that it can stand beside the view it walks.
@@ -146,19 +153,17 @@ impl Walk {
     }
 }
 
-/// Whether an event lies in a region.
-pub(crate) fn matches(region: &Region, event: &EventRef<'_>) -> bool {
-    let name = |wanted: Option<&Match>, name: &str| wanted.is_none_or(|wanted| wanted.fits(name));
-    let inside = |value: u64, (low, high): (u64, u64)| low <= value && value <= high;
-    let kinds = region.kinds();
-    name(region.entity_match(), event.entity())
-        && name(region.scope_match(), event.scope())
-        && (kinds.is_empty() || kinds.iter().any(|wanted| wanted.fits(event.kind())))
-        && region.tags().iter().all(|tag| event.has_tag(tag))
-        && region.correlation_id().is_none_or(|id| id == event.correlation())
-        && inside(event.position().get(), region.position_range())
-        && inside(event.revision().get(), region.revision_range())
-        && inside(event.recorded_at().as_nanos(), region.recorded_range())
+fn matches(region: &Region, event: &EventRef<'_>) -> bool {
+    region.matches(&Facets {
+        entity: event.entity(),
+        scope: event.scope(),
+        kind: event.kind(),
+        tags: event.tags(),
+        correlation: event.correlation(),
+        position: event.position().get(),
+        revision: event.revision().get(),
+        recorded_at: event.recorded_at(),
+    })
 }
 
 /// The rows of one layer that a region may have: `low..high`.

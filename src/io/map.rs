@@ -37,6 +37,11 @@ impl Map {
         Map { region, len }
     }
 
+    /// The length of the map in bytes.
+    pub(crate) fn len(&self) -> u64 {
+        self.len as u64
+    }
+
     /// Borrows `len` bytes at `offset`; `None` when they are not all inside the map.
     ///
     /// Within a file's map but beyond its end, or above the visible mark, nothing may be borrowed.

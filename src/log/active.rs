@@ -8,7 +8,6 @@ use std::io::{self, ErrorKind};
 
 use crate::error::{Result, StoreError};
 use crate::format::segment::SegmentHeader;
-use crate::log::scan::GROUPS_START;
 use crate::io::{Access, Disk, DiskFile, write_all_at};
 use crate::log::files::{SEGMENTS, segment_name};
 use crate::log::segment::Segment;
@@ -132,11 +131,6 @@ impl Active {
 
     pub(crate) fn has_room(&self, end: u64, group_bytes: u64) -> bool {
         end.checked_add(group_bytes).is_some_and(|needed| needed <= self.final_bytes)
-    }
-
-    /// Whether it holds no group yet.
-    pub(crate) fn is_empty_at(&self, end: u64) -> bool {
-        end == GROUPS_START
     }
 
     /// Writes one group at `at`, the end of the log.

@@ -7,6 +7,8 @@ use std::io::{self, ErrorKind};
 
 use crate::error::{Result, StoreError};
 use crate::io::{Access, Disk, DiskFile, read_exact_at, write_all_at};
+use crate::log::look::Listed;
+use crate::log::seal;
 use crate::log::files::{SEGMENTS, segment_name, torn_name};
 
 /// How many cuts of one segment are kept aside; the last is replaced when there are more.
@@ -67,12 +69,17 @@ pub(crate) fn rewrite(file: &dyn DiskFile, number: u64, from: u64, to: u64) -> R
     file.sync_all().map_err(fail)
 }
 
-/// Removes a segment that was being made when the process or the power stopped.
-pub(crate) fn remove_half_made(disk: &dyn Disk, number: u64) -> Result<()> {
-    let name = segment_name(number);
-    disk.remove(&name)
-        .and_then(|()| disk.sync_dir(SEGMENTS))
-        .map_err(|e| StoreError::io(format_args!("removing the half-made {name}"), e))
+/// Takes away a segment that was being made when the process or the power stopped; what it holds is kept aside.
+pub(crate) fn take_away_half_made(disk: &dyn Disk, listed: Listed) -> Result<()> {
+    let name = segment_name(listed.number);
+    let fail = |e| StoreError::io(format_args!("taking away the half-made {name}"), e);
+    if seal::is_blank_after(disk, listed.number, 0)? {
+        disk.remove(&name).map_err(fail)?;
+    } else {
+        let (aside, _) = new_torn_file(disk, listed.number).map_err(fail)?;
+        disk.rename(&name, &aside).map_err(fail)?;
+    }
+    disk.sync_dir(SEGMENTS).map_err(fail)
 }
 
 fn chunks(from: u64, to: u64) -> impl Iterator<Item = (u64, usize)> {

@@ -93,6 +93,9 @@ pub(crate) fn write_manifest(disk: &dyn Disk, manifest: &Manifest) -> Result<()>
 /// What the hint says; `None`, with a warning, when there is none or no slot of it is valid.
 pub(crate) fn read_hint(disk: &dyn Disk, store_id: &[u8; 16]) -> Result<Option<Slot>> {
     let Some(bytes) = read_small(disk, HINT)? else { return Ok(None) };
+    if bytes.iter().all(|b| *b == 0) {
+        return Ok(None);
+    }
     match Slot::newest(&bytes, store_id) {
         Ok(slot) => Ok(Some(slot)),
         Err(DecodeError::Corrupt(why)) => {

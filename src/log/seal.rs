@@ -7,8 +7,9 @@ use std::io;
 use crate::error::{Result, StoreError};
 use crate::format::record::Record;
 use crate::format::segment::SegmentHeader;
-use crate::format::sidx::{SidxBuilder, SidxFacts, SidxRow};
-use crate::io::{Access, Disk, replace, write_all_at};
+use crate::format::sidx::{SidxFacts, SidxRow, TRAILER_BYTES, Trailer};
+use crate::format::sidx_build::SidxBuilder;
+use crate::io::{Access, Disk, read_exact_at, replace, write_all_at};
 use crate::log::files::{decode_error, segment_name, side_index_name};
 use crate::log::look::{Listed, open, read_header};
 use crate::log::scan::{Scan, Step, Tip};
@@ -21,6 +22,10 @@ pub(crate) struct Sealed {
     pub(crate) first_recorded: u64,
     pub(crate) last_recorded: u64,
     pub(crate) digest_before: [u8; 32],
+    /// The length of the file, footer included; of a segment that is not sealed, the length found.
+    pub(crate) file_bytes: u64,
+    /// The checksum in the index's trailer.
+    pub(crate) index_checksum: u32,
     pub(crate) tip: Tip,
 }
 
@@ -36,30 +41,26 @@ pub(crate) fn footer_start(log_end: u64) -> u64 {
 pub(crate) fn seal(disk: &dyn Disk, store_id: &[u8; 16], number: u64) -> Result<Sealed> {
     let name = segment_name(number);
     let fail = |e: io::Error| StoreError::io(format_args!("sealing {name}"), e);
-    let (sealed, footer) = index_of(disk, store_id, number, None)?;
+    let (sealed, footer) = index_of(disk, store_id, number)?;
     let file = open(disk, &name, Access::Write)?;
     let start = footer_start(sealed.tip.mark.offset);
+    let file_bytes = start + footer.len() as u64;
     write_all_at(&*file, &footer, start).map_err(|e| fail(e.source))?;
-    file.set_len(start + footer.len() as u64).map_err(fail)?;
+    file.set_len(file_bytes).map_err(fail)?;
     file.sync_all().map_err(fail)?;
-    Ok(sealed)
+    Ok(Sealed { file_bytes, ..sealed })
 }
 
 /// Makes the index of a sealed segment whose footer is damaged again, beside it.
 pub(crate) fn write_side_index(disk: &dyn Disk, store_id: &[u8; 16], number: u64) -> Result<Sealed> {
-    let (sealed, footer) = index_of(disk, store_id, number, None)?;
+    let (sealed, footer) = index_of(disk, store_id, number)?;
     let name = side_index_name(number);
     replace(disk, &name, &footer).map_err(|e| StoreError::io(format_args!("writing {name}"), e))?;
     Ok(sealed)
 }
 
-/// Reads a segment's groups, as far as `until` if that is given, and builds the index over their events.
-pub(crate) fn index_of(
-    disk: &dyn Disk,
-    store_id: &[u8; 16],
-    number: u64,
-    until: Option<u64>,
-) -> Result<(Sealed, Vec<u8>)> {
+/// Reads a segment's groups and builds the index over their events.
+pub(crate) fn index_of(disk: &dyn Disk, store_id: &[u8; 16], number: u64) -> Result<(Sealed, Vec<u8>)> {
     let name = segment_name(number);
     let file = open(disk, &name, Access::Read)?;
     let bytes = file.len().map_err(|e| StoreError::io(format_args!("asking for the length of {name}"), e))?;
@@ -68,11 +69,30 @@ pub(crate) fn index_of(
     })?;
     let mut scan = Scan::begin(file, name, &header)?;
     let mut indexer = Indexer::new(&header);
-    while until.is_none_or(|until| scan.tip.mark.offset < until) {
-        let Step::Group(group) = scan.step()? else { break };
+    while let Step::Group(group) = scan.step()? {
         scan.frames(&group, |offset, position, frame| indexer.add(&header, offset, position, frame))?;
     }
-    Ok(indexer.finish(&header, scan.tip))
+    indexer.finish(&header, scan.tip, bytes)
+}
+
+/// Whether nothing stands behind the log of a segment.
+pub(crate) fn is_blank_after(disk: &dyn Disk, number: u64, log_end: u64) -> Result<bool> {
+    let name = segment_name(number);
+    let fail = |e: io::Error| StoreError::io(format_args!("reading {name}"), e);
+    let file = open(disk, &name, Access::Read)?;
+    let bytes = file.len().map_err(fail)?;
+    let mut window = vec![0; 64 * 1024];
+    let mut at = log_end;
+    while at < bytes {
+        let len = usize::try_from(bytes - at).unwrap_or(usize::MAX).min(window.len());
+        let part = window.get_mut(..len).unwrap_or_default();
+        read_exact_at(&*file, part, at).map_err(fail)?;
+        if part.iter().any(|b| *b != 0) {
+            return Ok(false);
+        }
+        at += len as u64;
+    }
+    Ok(true)
 }
 
 /// Feeds frames to the index builder.
@@ -97,13 +117,15 @@ impl Indexer {
         Ok(())
     }
 
-    fn finish(self, header: &SegmentHeader, tip: Tip) -> (Sealed, Vec<u8>) {
-        let sealed = Sealed {
+    fn finish(self, header: &SegmentHeader, tip: Tip, file_bytes: u64) -> Result<(Sealed, Vec<u8>)> {
+        let mut sealed = Sealed {
             first_position: header.first_position,
             last_position: tip.position,
             first_recorded: self.first_recorded.unwrap_or(tip.recorded_at),
             last_recorded: tip.recorded_at,
             digest_before: header.digest_before,
+            file_bytes,
+            index_checksum: 0,
             tip,
         };
         let facts = SidxFacts {
@@ -114,7 +136,12 @@ impl Indexer {
             last_group_checksum: tip.checksum,
             digest: tip.digest,
         };
-        (sealed, self.builder.finish(facts))
+        let index = self.builder.finish(facts);
+        let trailer = index.last_chunk::<TRAILER_BYTES>().map(|bytes| Trailer::decode(bytes));
+        if let Some(Ok(trailer)) = trailer {
+            sealed.index_checksum = trailer.checksum;
+        }
+        Ok((sealed, index))
     }
 }
 

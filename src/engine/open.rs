@@ -1,0 +1,215 @@
+//! Opens a store: check, lock, create or read, start the threads.
+
+use std::io::ErrorKind;
+use std::time::Instant;
+
+use crate::engine::heads::Heads;
+use crate::engine::load::{Loaded, load};
+use crate::engine::meters::Meters;
+use crate::engine::shared::{Engine, IdSource, Published, head_of};
+use crate::engine::turn::{self, Durable, Writer};
+use crate::engine::upkeep::{self, Backlog, Job, SpareSlot};
+use crate::error::{Result, StoreError};
+use crate::format::manifest::Manifest;
+use crate::io::{Disk, DiskLock, LockError};
+use crate::log::active::planned_bytes;
+use crate::log::files::{HINT, LOCK, MANIFEST, SEGMENTS, read_manifest, write_manifest};
+use crate::options::StoreConfig;
+use crate::sync::atomic::{AtomicBool, AtomicUsize};
+use crate::sync::{Arc, Mutex, OnceLock, RwLock};
+
+/// Opens the store that the settings name, and creates it if there is none.
+pub(crate) fn open(config: StoreConfig) -> Result<Arc<Engine>> {
+    let started = Instant::now();
+    config.check()?;
+    let disk = config.disk();
+    prepare(&*disk)?;
+    let lock = take_lock(&*disk)?;
+    let manifest = match read_manifest(&*disk)? {
+        Some(manifest) => manifest,
+        None => create(&*disk, &config)?,
+    };
+    refuse_what_is_newer(&manifest)?;
+    remove_unfinished(&*disk)?;
+    let loaded = load(&disk, &manifest.store_id, &config)?;
+    let report = (loaded.repairs, loaded.sealed.len(), loaded.tip.position);
+    let engine = start(config, disk, manifest.store_id, lock, loaded)?;
+    let (repairs, sealed, position) = report;
+    tracing::info!(
+        place = engine.disk.describe(),
+        position,
+        sealed_segments = sealed,
+        cut_bytes = repairs.cut_bytes,
+        rewritten_bytes = repairs.rewritten_bytes,
+        indexed_events = repairs.indexed_events,
+        took_micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+        "the store is open"
+    );
+    Ok(engine)
+}
+
+/// Makes the directory if there is none, and refuses one that is something else.
+fn prepare(disk: &dyn Disk) -> Result<()> {
+    disk.prepare().map_err(|e| match e.kind() {
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => StoreError::argument(format!(
+            "{} is not a directory; a store is one: name a directory, or one that does not exist yet",
+            disk.describe()
+        )),
+        _ => StoreError::io(format_args!("opening {}", disk.describe()), e),
+    })?;
+    let entries = disk.list("").map_err(|e| StoreError::io(format_args!("listing {}", disk.describe()), e))?;
+    let ours = |name: &str| [LOCK, SEGMENTS].contains(&name) || name.ends_with(".tmp");
+    let is_store = entries.iter().any(|entry| entry.name == MANIFEST);
+    let Some(stranger) = entries.iter().find(|entry| !ours(&entry.name)).filter(|_| !is_store) else {
+        return Ok(());
+    };
+    if entries.iter().any(|entry| entry.name == HINT) {
+        return Err(StoreError::corrupt(format!(
+            "{MANIFEST} is missing in {}; restore it from a copy",
+            disk.describe()
+        )));
+    }
+    Err(StoreError::argument(format!(
+        "{} is not a store: it holds {:?} and no {MANIFEST}; name an empty directory, or one that does not exist yet",
+        disk.describe(),
+        stranger.name
+    )))
+}
+
+fn take_lock(disk: &dyn Disk) -> Result<Box<dyn DiskLock>> {
+    disk.lock(std::process::id()).map_err(|error| match error {
+        LockError::Held { owner } => StoreError::locked(format!(
+            "{} is open for writing already, by {}; close it there, or read through a copy",
+            disk.describe(),
+            owner.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}")),
+        )),
+        LockError::Io(error) => StoreError::io(format_args!("locking {}", disk.describe()), error),
+    })
+}
+
+/// Makes a new store: folders first, and the manifest last, whole and durable.
+fn create(disk: &dyn Disk, config: &StoreConfig) -> Result<Manifest> {
+    let fail = |e| StoreError::io(format_args!("creating the store in {}", disk.describe()), e);
+    disk.create_dir(SEGMENTS).map_err(fail)?;
+    let left = disk.list(SEGMENTS).map_err(fail)?;
+    if let Some(file) = left.first() {
+        return Err(StoreError::corrupt(format!(
+            "{MANIFEST} is missing in {} and {SEGMENTS} holds {:?}; restore the {MANIFEST} from a copy",
+            disk.describe(),
+            file.name
+        )));
+    }
+    let manifest = Manifest {
+        store_id: config.clock.entropy(),
+        created_at: config.clock.now(),
+        replaced: Vec::new(),
+        lineage: Vec::new(),
+    };
+    disk.sync_dir("").map_err(fail)?;
+    write_manifest(disk, &manifest)?;
+    tracing::info!(place = disk.describe(), "a store was created");
+    Ok(manifest)
+}
+
+fn refuse_what_is_newer(manifest: &Manifest) -> Result<()> {
+    if manifest.replaced.is_empty() {
+        return Ok(());
+    }
+    Err(StoreError::unsupported(
+        "the store was compacted; open it with a version of quipu that compacts",
+    ))
+}
+
+/// Removes writes that did not finish; nothing refers to them.
+fn remove_unfinished(disk: &dyn Disk) -> Result<()> {
+    for dir in ["", SEGMENTS] {
+        let fail = |e| StoreError::io(format_args!("clearing up in {}", disk.describe()), e);
+        for entry in disk.list(dir).map_err(fail)? {
+            if entry.is_file && entry.name.ends_with(".tmp") {
+                let name = if dir.is_empty() { entry.name } else { format!("{dir}/{}", entry.name) };
+                disk.remove(&name).map_err(fail)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn start(
+    config: StoreConfig,
+    disk: Arc<dyn Disk>,
+    store_id: [u8; 16],
+    lock: Box<dyn DiskLock>,
+    loaded: Loaded,
+) -> Result<Arc<Engine>> {
+    let (queue, incoming) = flume::bounded(config.queue_capacity);
+    let (jobs, todo) = flume::unbounded();
+    let next = loaded.tip.mark.segment + 1;
+    let planned = planned_bytes(next, config.segment_bytes);
+    let published =
+        Published { head: head_of(&loaded.tip), durable: loaded.tip.position, end: loaded.tip.mark.offset, layers: loaded.layers.into() };
+    let writer = Writer {
+        incoming,
+        held_back: None,
+        active: loaded.active,
+        live: loaded.live,
+        tip: loaded.tip,
+        durable: Durable::of(&loaded.tip),
+        heads: Heads::new(loaded.tip.position),
+        hint: loaded.hint,
+        buffer: Vec::new(),
+        unsealed: Vec::new(),
+        last_sync: Instant::now(),
+        restarts: 0,
+        clock_warned: false,
+    };
+    let ids = IdSource::new(config.clock.entropy());
+    let engine = Arc::new(Engine {
+        config,
+        disk,
+        store_id,
+        process: std::process::id(),
+        queue,
+        turn: Mutex::new(writer),
+        published: RwLock::new(published),
+        open: RwLock::new(true),
+        fault: OnceLock::new(),
+        callers: AtomicUsize::new(0),
+        unsynced: AtomicBool::new(false),
+        stopping: AtomicBool::new(false),
+        writer_thread: OnceLock::new(),
+        threads: Mutex::new(Vec::new()),
+        jobs,
+        spare: SpareSlot::new(),
+        sealed: Mutex::new(loaded.sealed),
+        backlog: Backlog::new(),
+        lock: Mutex::new(Some(lock)),
+        meters: Meters::new(),
+        ids,
+    });
+    engine.send(Job::Spare { number: next, final_bytes: planned });
+    start_threads(&engine, todo)?;
+    Ok(engine)
+}
+
+fn start_threads(engine: &Arc<Engine>, todo: flume::Receiver<Job>) -> Result<()> {
+    let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(work)
+            .map_err(|e| StoreError::io(format_args!("starting the thread {name}"), e))
+    };
+    let worker = Arc::clone(engine);
+    let writer = spawn("quipu-writer", Box::new(move || turn::run(&worker)))?;
+    let thread = writer.thread().clone();
+    engine.writer_thread.set(thread).map_err(|_| StoreError::argument("the writer runs already"))?;
+    engine.threads.lock().push(writer);
+    let worker = Arc::clone(engine);
+    match spawn("quipu-upkeep", Box::new(move || upkeep::run(&worker, &todo))) {
+        Ok(upkeep) => engine.threads.lock().push(upkeep),
+        Err(error) => {
+            engine.stop_threads();
+            return Err(error);
+        }
+    }
+    Ok(())
+}

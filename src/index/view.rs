@@ -1,0 +1,277 @@
+//! A view: a consistent picture of the store at one position, from which everything can be asked.
+//!
+//! It holds its layers alive and takes no lock that the writer waits for longer than one page; any thread may use it.
+
+use crate::error::{Result, StoreError};
+use crate::event::digest::Digest;
+use crate::event::hash::{fold_digest, key_digest};
+use crate::event::id::EventId;
+use crate::event::kind::EventKind;
+use crate::event::name;
+use crate::event::position::{Position, Revision};
+use crate::event::query::Query;
+use crate::event::receipt::Receipt;
+use crate::event::region::Region;
+use crate::event::timestamp::Timestamp;
+use crate::index::layer::{Direction, Layer};
+use crate::index::picture::{Picture, receipts_of};
+use crate::index::read_options::ReadOptions;
+use crate::index::walk::{Hit, Walk};
+use crate::log::event::{Event, EventRef};
+use crate::sync::Arc;
+
+/// The end of what readers see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Head {
+    /// The last visible position.
+    pub position: Position,
+    /// The running digest after it: 32 bytes that name the whole history.
+    pub digest: Digest,
+    /// When that event was recorded; zero for an empty store.
+    pub recorded_at: Timestamp,
+}
+
+/// A consistent picture of the store at one position; cheap to take and to clone.
+///
+/// What is appended later is not in it. Events are borrowed from it, their payloads straight from the segment's map.
+///
+/// ```
+/// use quipu::prelude::*;
+///
+/// # fn main() -> quipu::Result<()> {
+/// let store = Store::in_memory()?;
+/// let lamp = Coordinate::new("lamp:1", "house")?;
+/// store.append(&lamp, EventKind::literal("lamp.lit"), &())?;
+/// let before = store.view();
+/// store.append(&lamp, EventKind::literal("lamp.dimmed"), &3)?;
+/// assert_eq!(before.revision("lamp:1")?, 1);
+/// assert_eq!(store.view().revision("lamp:1")?, 2);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct View {
+    layers: Arc<[Arc<Layer>]>,
+    upto: u64,
+    durable: u64,
+    /// The head, if this is the moment that it was published in.
+    head: Option<Head>,
+}
+
+impl View {
+    pub(crate) fn new(layers: Arc<[Arc<Layer>]>, head: Head, durable: u64) -> Self {
+        Self { layers, upto: head.position.get(), durable, head: Some(head) }
+    }
+
+    pub(crate) fn picture(&self) -> Picture<'_> {
+        Picture { layers: &self.layers, upto: self.upto, staged: None }
+    }
+
+    /// The last position in this picture.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position::new(self.upto)
+    }
+
+    /// The end of this picture; costs nothing for the present, else a pass over a part of one segment.
+    ///
+    /// # Errors
+    /// `Corrupt` when an event on the way is damaged.
+    pub fn head(&self) -> Result<Head> {
+        if let Some(head) = self.head {
+            return Ok(head);
+        }
+        let picture = self.picture();
+        let Some(layer) = picture.layer_of(self.upto).and_then(|at| self.layers.get(at)) else {
+            return Ok(Head { position: Position::ZERO, digest: Digest::ZERO, recorded_at: Timestamp::default() });
+        };
+        let mut digest = *layer.digest_before();
+        let mut recorded_at = Timestamp::default();
+        for row in 0..layer.rows_upto(self.upto) {
+            let event = layer.event(row, None)?;
+            digest = fold_digest(&digest, event.hash().as_bytes());
+            recorded_at = event.recorded_at();
+        }
+        Ok(Head { position: self.position(), digest: Digest::from_bytes(digest), recorded_at })
+    }
+
+    /// The picture as it was at `position`; inside a batch, at the end of the one before.
+    ///
+    /// # Errors
+    /// `Argument` for a position above this view's.
+    pub fn at_position(&self, position: Position) -> Result<View> {
+        let position = position.get();
+        if position > self.upto {
+            return Err(StoreError::argument(format!(
+                "position {position} is above the last one, {}; ask for a position that exists",
+                self.upto
+            )));
+        }
+        if position == self.upto {
+            return Ok(self.clone());
+        }
+        let upto = match self.picture().at(position)? {
+            Some(hit) if hit.event.batch_index() + 1 < hit.event.batch_len() => {
+                position - 1 - u64::from(hit.event.batch_index())
+            }
+            _ => position,
+        };
+        Ok(View { upto, head: None, ..self.clone() })
+    }
+
+    /// The picture as it was at a recorded time: all that was recorded then or before.
+    ///
+    /// # Errors
+    /// `Corrupt` when an event on the way is damaged.
+    pub fn at_time(&self, time: Timestamp) -> Result<View> {
+        let region = Region::all().recorded(..=time);
+        let mut walk = Walk::new(region.into(), Direction::Backward, (1, u64::MAX), 1);
+        match walk.next(&self.picture()).transpose()? {
+            Some(hit) => self.at_position(hit.event.position()),
+            None => Ok(View { upto: 0, head: None, ..self.clone() }),
+        }
+    }
+
+    /// The event with this id; one lookup a segment, most of them a filter's no.
+    ///
+    /// # Errors
+    /// `Corrupt` when the event or its index is damaged; `NotFound` when retention removed it.
+    pub fn get(&self, id: impl Into<EventId>) -> Result<Option<EventRef<'_>>> {
+        Ok(self.picture().by_id(id.into().as_bytes(), 0)?.map(|hit| hit.event))
+    }
+
+    /// The event at this position.
+    ///
+    /// # Errors
+    /// As [`View::get`].
+    pub fn at(&self, position: impl Into<Position>) -> Result<Option<EventRef<'_>>> {
+        Ok(self.picture().at(position.into().get())?.map(|hit| hit.event))
+    }
+
+    /// The events of an entity, first to last.
+    ///
+    /// # Errors
+    /// `Argument` for a name that no entity can have.
+    pub fn stream(&self, entity: &str) -> Result<EventRefs<'_>> {
+        self.stream_with(entity, ReadOptions::new())
+    }
+
+    /// The events of an entity, as the options say.
+    ///
+    /// # Errors
+    /// `Argument` for a name that no entity can have.
+    pub fn stream_with(&self, entity: &str, options: ReadOptions) -> Result<EventRefs<'_>> {
+        name::check_entity(entity)?;
+        self.query_with(Region::entity(entity), options)
+    }
+
+    /// The events that match, first to last.
+    ///
+    /// # Errors
+    /// `Argument` for a query with an invalid term.
+    pub fn query(&self, query: impl Into<Query>) -> Result<EventRefs<'_>> {
+        self.query_with(query, ReadOptions::new())
+    }
+
+    /// The events that match, as the options say.
+    ///
+    /// # Errors
+    /// `Argument` for a query with an invalid term.
+    pub fn query_with(&self, query: impl Into<Query>, options: ReadOptions) -> Result<EventRefs<'_>> {
+        Ok(EventRefs { view: self, walk: options.walk(query.into())? })
+    }
+
+    /// The events of a scope, first to last.
+    ///
+    /// # Errors
+    /// `Argument` for a name that no scope can have.
+    pub fn by_scope(&self, scope: &str) -> Result<EventRefs<'_>> {
+        self.query(Query::scope(scope))
+    }
+
+    /// The events of a kind, first to last.
+    ///
+    /// # Errors
+    /// `Corrupt` when an index is damaged beyond repair.
+    pub fn by_fact(&self, kind: impl Into<EventKind>) -> Result<EventRefs<'_>> {
+        self.query(Query::kind(kind.into().as_str()))
+    }
+
+    /// The revision of an entity's last event, zero if it has none.
+    ///
+    /// # Errors
+    /// `Argument` for a name that no entity can have.
+    pub fn revision(&self, entity: &str) -> Result<Revision> {
+        name::check_entity(entity)?;
+        self.picture().revision(entity).map(Revision::new)
+    }
+
+    /// The event of the same entity before this one, along the hash chain.
+    ///
+    /// # Errors
+    /// As [`View::get`].
+    pub fn previous(&self, event: &EventRef<'_>) -> Result<Option<EventRef<'_>>> {
+        self.at(event.previous_position())
+    }
+
+    /// What the submission with this idempotency key wrote.
+    ///
+    /// # Errors
+    /// `Argument` for an empty or too long key.
+    pub fn receipt(&self, key: impl AsRef<[u8]>) -> Result<Option<Vec<Receipt>>> {
+        name::check_key(key.as_ref())?;
+        let picture = self.picture();
+        let Some(hit) = picture.by_key(&key_digest(key.as_ref()), 0)? else { return Ok(None) };
+        let mut receipts = receipts_of(&picture, hit.event.position().get(), hit.event.batch_len())?;
+        receipts.iter_mut().for_each(|r| r.durable = r.position.get() <= self.durable);
+        Ok(Some(receipts))
+    }
+}
+
+/// Events borrowed from a view, in order; ends for good after an error.
+#[derive(Clone, Debug)]
+pub struct EventRefs<'a> {
+    view: &'a View,
+    walk: Walk,
+}
+
+impl<'a> Iterator for EventRefs<'a> {
+    type Item = Result<EventRef<'a>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let view = self.view;
+        self.walk.next(&view.picture()).map(|hit| hit.map(|hit| hit.event))
+    }
+}
+
+impl std::iter::FusedIterator for EventRefs<'_> {}
+
+/// Events that own their view, in order; ends for good after an error.
+#[derive(Clone, Debug)]
+pub struct Events {
+    view: View,
+    walk: Walk,
+}
+
+impl Events {
+    pub(crate) fn new(view: View, query: Query, options: ReadOptions) -> Result<Self> {
+        Ok(Self { view, walk: options.walk(query)? })
+    }
+
+    /// The view that they are read from.
+    #[must_use]
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+}
+
+impl Iterator for Events {
+    type Item = Result<Event>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.walk.next(&self.view.picture()).map(|hit| hit.map(Hit::owned))
+    }
+}
+
+impl std::iter::FusedIterator for Events {}

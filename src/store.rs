@@ -1,0 +1,363 @@
+//! The whole public API of the handle: each method a sentence and one call.
+
+use std::path::Path;
+
+use crate::engine::meters::{Diagnostics, Stats};
+use crate::engine::open;
+use crate::engine::shared::Engine;
+use crate::engine::submit::Patience;
+use crate::engine::ticket::Ticket;
+use crate::error::{Result, StoreError};
+use crate::event::append::AppendOptions;
+use crate::event::batch::Batch;
+use crate::event::coordinate::Coordinate;
+use crate::event::id::{CorrelationId, EventId};
+use crate::event::kind::EventKind;
+use crate::event::name;
+use crate::event::payload::Payload;
+use crate::event::position::{Position, Revision};
+use crate::event::query::Query;
+use crate::event::receipt::Receipt;
+use crate::event::region::Region;
+use crate::event::timestamp::Timestamp;
+use crate::index::read_options::ReadOptions;
+use crate::index::view::{Events, Head, View};
+use crate::log::event::Event;
+use crate::options::StoreConfig;
+use crate::sync::Arc;
+
+/// An open store: a cheap handle to clone and share between threads.
+///
+/// `close` closes it for all clones; dropping the last one closes it too, with errors only logged.
+///
+/// ```
+/// use quipu::prelude::*;
+///
+/// # fn main() -> quipu::Result<()> {
+/// # let path = std::env::temp_dir().join(format!("quipu-doc-{}", std::process::id()));
+/// let store = Store::open(&path)?;
+/// let order = Coordinate::new("order:1042", "shop:berlin")?;
+/// let receipt = store.append(&order, EventKind::literal("order.placed"), &4200)?;
+/// assert!(receipt.durable());
+/// store.close()?;
+/// # std::fs::remove_dir_all(&path).ok();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Store {
+    door: Arc<Door>,
+}
+
+/// What all handles share; the last one to go closes the store.
+#[derive(Debug)]
+struct Door {
+    engine: Arc<Engine>,
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        if let Err(error) = self.engine.close() {
+            if error.kind() != crate::error::StoreErrorKind::Closed {
+                tracing::error!(%error, "the store did not close cleanly");
+            }
+        }
+    }
+}
+
+impl Store {
+    /// Opens the store in a directory with the default settings: creates it if there is none, locks it, recovers it.
+    ///
+    /// # Errors
+    /// `Locked` while another handle or process has it; `Corrupt` when acknowledged data is missing or damaged;
+    /// `Unsupported` for a newer format; `Argument` when it is no store; `Io` as the operating system says.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(StoreConfig::new(path))
+    }
+
+    /// Opens a store with settings of the caller's.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and `Argument` for a setting out of bounds.
+    pub fn open_with(config: StoreConfig) -> Result<Self> {
+        let engine = open::open(config)?;
+        Ok(Self { door: Arc::new(Door { engine }) })
+    }
+
+    /// Opens an empty store in memory, which is gone with its last handle and view.
+    ///
+    /// # Errors
+    /// `Io` when memory or threads are short.
+    pub fn in_memory() -> Result<Self> {
+        Self::open_with(StoreConfig::in_memory())
+    }
+
+    /// Appends one event and returns once it is durable.
+    ///
+    /// # Errors
+    /// `Argument` and `Payload` before anything is written; `Busy` when the queue stays full; `Io` when the disk is full
+    /// and nothing was written; `OutcomeUnknown` when a write or sync failed; `Poisoned` after that; `Closed`.
+    pub fn append(
+        &self,
+        coordinate: &Coordinate,
+        kind: impl Into<EventKind>,
+        payload: &(impl Payload + ?Sized),
+    ) -> Result<Receipt> {
+        self.append_with_options(coordinate, kind, payload, AppendOptions::new())
+    }
+
+    /// Appends one event under conditions, with tags, parents, a key and the rest.
+    ///
+    /// # Errors
+    /// As [`Store::append`], and `Conflict` when a condition does not hold: nothing is written, and
+    /// [`StoreError::in_the_way`] names the events.
+    pub fn append_with_options(
+        &self,
+        coordinate: &Coordinate,
+        kind: impl Into<EventKind>,
+        payload: &(impl Payload + ?Sized),
+        options: AppendOptions,
+    ) -> Result<Receipt> {
+        one(self.engine().append(options.into_batch(coordinate, kind.into(), payload))?)
+    }
+
+    /// Appends an event that another one caused, in a story that is named.
+    ///
+    /// # Errors
+    /// As [`Store::append`]; `Argument` when the causing event does not exist.
+    pub fn append_reaction(
+        &self,
+        coordinate: &Coordinate,
+        kind: impl Into<EventKind>,
+        payload: &(impl Payload + ?Sized),
+        correlation: impl Into<CorrelationId>,
+        causation: impl Into<EventId>,
+    ) -> Result<Receipt> {
+        let options = AppendOptions::new().correlation(correlation).caused_by(causation);
+        self.append_with_options(coordinate, kind, payload, options)
+    }
+
+    /// Appends several events, of one or many entities, together or not at all; one receipt for each.
+    ///
+    /// # Errors
+    /// As [`Store::append_with_options`].
+    pub fn append_batch(&self, batch: Batch) -> Result<Vec<Receipt>> {
+        self.engine().append(batch)
+    }
+
+    /// Queues one event and returns at once with a ticket; waits only while the queue is full.
+    ///
+    /// # Errors
+    /// `Argument`, `Payload`, `Busy`, `Poisoned`, `Closed`; the rest through the ticket.
+    pub fn submit(
+        &self,
+        coordinate: &Coordinate,
+        kind: impl Into<EventKind>,
+        payload: &(impl Payload + ?Sized),
+        options: AppendOptions,
+    ) -> Result<Ticket> {
+        self.submitted(options.into_batch(coordinate, kind.into(), payload), Patience::Setting)
+    }
+
+    /// Queues one event, or returns `Busy` at once when the queue is full.
+    ///
+    /// # Errors
+    /// As [`Store::submit`].
+    pub fn try_submit(
+        &self,
+        coordinate: &Coordinate,
+        kind: impl Into<EventKind>,
+        payload: &(impl Payload + ?Sized),
+        options: AppendOptions,
+    ) -> Result<Ticket> {
+        self.submitted(options.into_batch(coordinate, kind.into(), payload), Patience::None)
+    }
+
+    /// Queues a batch.
+    ///
+    /// # Errors
+    /// As [`Store::submit`].
+    pub fn submit_batch(&self, batch: Batch) -> Result<Ticket<Vec<Receipt>>> {
+        Ok(Ticket::new(self.engine().submit(batch, Patience::Setting)?))
+    }
+
+    /// Queues a batch, or returns `Busy` at once when the queue is full.
+    ///
+    /// # Errors
+    /// As [`Store::submit`].
+    pub fn try_submit_batch(&self, batch: Batch) -> Result<Ticket<Vec<Receipt>>> {
+        Ok(Ticket::new(self.engine().submit(batch, Patience::None)?))
+    }
+
+    fn submitted(&self, batch: Batch, patience: Patience) -> Result<Ticket> {
+        Ok(Ticket::new(self.engine().submit(batch, patience)?))
+    }
+
+    /// A consistent picture of this moment; costs a pointer's copy.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.engine().view()
+    }
+
+    /// The picture as it was at a position; inside a batch, at the end of the one before.
+    ///
+    /// # Errors
+    /// `Argument` for a position that does not exist yet; `Closed`.
+    pub fn view_at(&self, position: impl Into<Position>) -> Result<View> {
+        self.open_view()?.at_position(position.into())
+    }
+
+    /// The picture as it was at a recorded time.
+    ///
+    /// # Errors
+    /// `Corrupt` when an event on the way is damaged; `Closed`.
+    pub fn view_at_time(&self, time: Timestamp) -> Result<View> {
+        self.open_view()?.at_time(time)
+    }
+
+    /// The event with this id.
+    ///
+    /// # Errors
+    /// `Corrupt` when it or its index is damaged; `NotFound` when retention removed it; `Closed`.
+    pub fn get(&self, id: impl Into<EventId>) -> Result<Option<Event>> {
+        let view = self.open_view()?;
+        Ok(view.picture().by_id(id.into().as_bytes(), 0)?.map(|hit| hit.owned()))
+    }
+
+    /// The event at this position.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub fn at(&self, position: impl Into<Position>) -> Result<Option<Event>> {
+        let view = self.open_view()?;
+        Ok(view.picture().at(position.into().get())?.map(|hit| hit.owned()))
+    }
+
+    /// The events of an entity, first to last, as of now.
+    ///
+    /// # Errors
+    /// `Argument` for a name that no entity can have; `Closed`.
+    pub fn stream(&self, entity: &str) -> Result<Events> {
+        self.stream_with(entity, ReadOptions::new())
+    }
+
+    /// The events of an entity, as the options say.
+    ///
+    /// # Errors
+    /// As [`Store::stream`].
+    pub fn stream_with(&self, entity: &str, options: ReadOptions) -> Result<Events> {
+        name::check_entity(entity)?;
+        self.query_with(Region::entity(entity), options)
+    }
+
+    /// The events that match, first to last, as of now.
+    ///
+    /// # Errors
+    /// `Argument` for a query with an invalid term; `Closed`.
+    pub fn query(&self, query: impl Into<Query>) -> Result<Events> {
+        self.query_with(query, ReadOptions::new())
+    }
+
+    /// The events that match, as the options say.
+    ///
+    /// # Errors
+    /// As [`Store::query`].
+    pub fn query_with(&self, query: impl Into<Query>, options: ReadOptions) -> Result<Events> {
+        Events::new(self.open_view()?, query.into(), options)
+    }
+
+    /// The events of a scope, first to last.
+    ///
+    /// # Errors
+    /// As [`Store::query`].
+    pub fn by_scope(&self, scope: &str) -> Result<Events> {
+        self.query(Query::scope(scope))
+    }
+
+    /// The events of a kind, first to last.
+    ///
+    /// # Errors
+    /// As [`Store::query`].
+    pub fn by_fact(&self, kind: impl Into<EventKind>) -> Result<Events> {
+        self.query(Query::kind(kind.into().as_str()))
+    }
+
+    /// The revision of an entity's last event, zero if it has none.
+    ///
+    /// # Errors
+    /// As [`Store::stream`].
+    pub fn revision(&self, entity: &str) -> Result<Revision> {
+        self.open_view()?.revision(entity)
+    }
+
+    /// The end of what readers see: position, running digest, recorded time.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        self.engine().head()
+    }
+
+    /// The event of the same entity before this one, along the hash chain.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub fn previous(&self, event: &Event) -> Result<Option<Event>> {
+        self.at(event.previous_position())
+    }
+
+    /// What the submission with this idempotency key wrote.
+    ///
+    /// # Errors
+    /// `Argument` for an empty or too long key; `Closed`.
+    pub fn receipt(&self, key: impl AsRef<[u8]>) -> Result<Option<Vec<Receipt>>> {
+        self.open_view()?.receipt(key)
+    }
+
+    /// A fresh event id, ordered by time, to give to an event before it is appended.
+    #[must_use]
+    pub fn new_id(&self) -> EventId {
+        self.engine().new_id()
+    }
+
+    /// Waits until everything that was acknowledged, buffered appends too, is durable.
+    ///
+    /// # Errors
+    /// `OutcomeUnknown` when the sync failed; `Poisoned`; `Closed`.
+    pub fn sync(&self) -> Result<()> {
+        self.engine().sync()
+    }
+
+    /// Closes the store for all clones: finishes what is queued, syncs, writes the checkpoint, releases the lock.
+    ///
+    /// # Errors
+    /// `Closed` when it was closed before; `Poisoned`, `OutcomeUnknown` and `Io` when it did not close cleanly, and then
+    /// it is closed all the same.
+    pub fn close(self) -> Result<()> {
+        self.engine().close()
+    }
+
+    /// How much the store holds.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.engine().stats()
+    }
+
+    /// What the store is doing, and how well.
+    #[must_use]
+    pub fn diagnostics(&self) -> Diagnostics {
+        self.engine().diagnostics()
+    }
+
+    fn engine(&self) -> &Engine {
+        &self.door.engine
+    }
+
+    fn open_view(&self) -> Result<View> {
+        self.engine().check_open()?;
+        Ok(self.engine().view())
+    }
+}
+
+fn one(receipts: Vec<Receipt>) -> Result<Receipt> {
+    let first = receipts.into_iter().next();
+    first.ok_or_else(|| StoreError::argument("a batch of no events has no receipt"))
+}
