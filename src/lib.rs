@@ -14,6 +14,8 @@ pub(crate) mod options;
 pub(crate) mod store;
 pub(crate) mod sync;
 
+pub use crate::engine::meters::{Diagnostics, Stats};
+pub use crate::engine::ticket::Ticket;
 pub use crate::error::{Result, StoreError, StoreErrorKind};
 pub use crate::event::append::AppendOptions;
 pub use crate::event::batch::Batch;
@@ -35,8 +37,6 @@ pub use crate::event::query::Query;
 pub use crate::event::receipt::Receipt;
 pub use crate::event::region::Region;
 pub use crate::event::timestamp::Timestamp;
-pub use crate::engine::meters::{Diagnostics, Stats};
-pub use crate::engine::ticket::Ticket;
 pub use crate::index::read_options::ReadOptions;
 pub use crate::index::view::{EventRefs, Events, Head, View};
 pub use crate::log::event::{Event, EventRef};

@@ -174,10 +174,25 @@ impl StoreConfig {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        within("segment_bytes", self.segment_bytes, MIN_SEGMENT_BYTES, MAX_SEGMENT_BYTES)?;
+        within(
+            "segment_bytes",
+            self.segment_bytes,
+            MIN_SEGMENT_BYTES,
+            MAX_SEGMENT_BYTES,
+        )?;
         within("queue_capacity", self.queue_capacity, 1, MAX_QUEUE_CAPACITY)?;
-        within("max_payload_bytes", self.max_payload_bytes, 1, MAX_PAYLOAD_BYTES)?;
-        within("max_batch_events", self.max_batch_events, 1, MAX_BATCH_EVENTS)?;
+        within(
+            "max_payload_bytes",
+            self.max_payload_bytes,
+            1,
+            MAX_PAYLOAD_BYTES,
+        )?;
+        within(
+            "max_batch_events",
+            self.max_batch_events,
+            1,
+            MAX_BATCH_EVENTS,
+        )?;
         within("max_batch_bytes", self.max_batch_bytes, 1, MAX_BATCH_BYTES)?;
         if self.buffered_sync_interval.is_zero() {
             return Err(StoreError::argument(

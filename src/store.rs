@@ -81,7 +81,9 @@ impl Store {
     /// As [`Store::open`], and `Argument` for a setting out of bounds.
     pub fn open_with(config: StoreConfig) -> Result<Self> {
         let engine = open::open(config)?;
-        Ok(Self { door: Arc::new(Door { engine }) })
+        Ok(Self {
+            door: Arc::new(Door { engine }),
+        })
     }
 
     /// Opens an empty store in memory, which is gone with its last handle and view.
@@ -118,7 +120,9 @@ impl Store {
         payload: &(impl Payload + ?Sized),
         options: AppendOptions,
     ) -> Result<Receipt> {
-        one(self.engine().append(options.into_batch(coordinate, kind.into(), payload))?)
+        one(self
+            .engine()
+            .append(options.into_batch(coordinate, kind.into(), payload))?)
     }
 
     /// Appends an event that another one caused, in a story that is named.
@@ -133,7 +137,9 @@ impl Store {
         correlation: impl Into<CorrelationId>,
         causation: impl Into<EventId>,
     ) -> Result<Receipt> {
-        let options = AppendOptions::new().correlation(correlation).caused_by(causation);
+        let options = AppendOptions::new()
+            .correlation(correlation)
+            .caused_by(causation);
         self.append_with_options(coordinate, kind, payload, options)
     }
 
@@ -156,7 +162,10 @@ impl Store {
         payload: &(impl Payload + ?Sized),
         options: AppendOptions,
     ) -> Result<Ticket> {
-        self.submitted(options.into_batch(coordinate, kind.into(), payload), Patience::Setting)
+        self.submitted(
+            options.into_batch(coordinate, kind.into(), payload),
+            Patience::Setting,
+        )
     }
 
     /// Queues one event, or returns `Busy` at once when the queue is full.
@@ -170,7 +179,10 @@ impl Store {
         payload: &(impl Payload + ?Sized),
         options: AppendOptions,
     ) -> Result<Ticket> {
-        self.submitted(options.into_batch(coordinate, kind.into(), payload), Patience::None)
+        self.submitted(
+            options.into_batch(coordinate, kind.into(), payload),
+            Patience::None,
+        )
     }
 
     /// Queues a batch.
@@ -221,7 +233,10 @@ impl Store {
     /// `Corrupt` when it or its index is damaged; `NotFound` when retention removed it; `Closed`.
     pub fn get(&self, id: impl Into<EventId>) -> Result<Option<Event>> {
         let view = self.open_view()?;
-        Ok(view.picture().by_id(id.into().as_bytes(), 0)?.map(|hit| hit.owned()))
+        Ok(view
+            .picture()
+            .by_id(id.into().as_bytes(), 0)?
+            .map(|hit| hit.owned()))
     }
 
     /// The event at this position.
@@ -230,7 +245,10 @@ impl Store {
     /// As [`Store::get`].
     pub fn at(&self, position: impl Into<Position>) -> Result<Option<Event>> {
         let view = self.open_view()?;
-        Ok(view.picture().at(position.into().get())?.map(|hit| hit.owned()))
+        Ok(view
+            .picture()
+            .at(position.into().get())?
+            .map(|hit| hit.owned()))
     }
 
     /// The events of an entity, first to last, as of now.

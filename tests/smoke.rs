@@ -18,16 +18,43 @@ fn walk() {
         let c = Coordinate::new(format!("e:{}", i % 100), "sc").unwrap();
         b = b.event(EventDraft::new(&c, kind.clone(), &vec![i; 60]).tag(format!("t:{}", i % 10)));
     }
-    for _ in 0..4 { store.append_batch(b.clone()).unwrap(); }
-    let n = store.query(Query::tag("t:3")).unwrap().map(|e| e.unwrap()).count();
+    for _ in 0..4 {
+        store.append_batch(b.clone()).unwrap();
+    }
+    let n = store
+        .query(Query::tag("t:3"))
+        .unwrap()
+        .map(|e| e.unwrap())
+        .count();
     assert_eq!(n, 2000);
     let head = store.head();
     store.close().unwrap();
     let store = Store::open(&path).unwrap();
     assert_eq!(store.head(), head);
-    assert_eq!(store.query(Query::tag("t:3")).unwrap().map(|e| e.unwrap()).count(), 2000);
-    assert_eq!(store.query_with(Query::tag("t:3"), ReadOptions::new().backward()).unwrap().map(|e| e.unwrap()).count(), 2000);
-    assert_eq!(store.stream("e:7").unwrap().map(|e| e.unwrap().revision().get()).collect::<Vec<_>>(), (1..=200).collect::<Vec<_>>());
+    assert_eq!(
+        store
+            .query(Query::tag("t:3"))
+            .unwrap()
+            .map(|e| e.unwrap())
+            .count(),
+        2000
+    );
+    assert_eq!(
+        store
+            .query_with(Query::tag("t:3"), ReadOptions::new().backward())
+            .unwrap()
+            .map(|e| e.unwrap())
+            .count(),
+        2000
+    );
+    assert_eq!(
+        store
+            .stream("e:7")
+            .unwrap()
+            .map(|e| e.unwrap().revision().get())
+            .collect::<Vec<_>>(),
+        (1..=200).collect::<Vec<_>>()
+    );
     assert_eq!(store.stream("order:1").unwrap().count(), 10);
     println!("{:?}", store.stats());
     store.append(&order, kind.clone(), &1).unwrap();

@@ -23,11 +23,18 @@ pub(crate) struct Ids {
 
 impl Ids {
     pub(crate) fn new(batch: &PreparedBatch, mut make: impl FnMut() -> [u8; 16]) -> Self {
-        let list: Vec<_> =
-            batch.events.iter().map(|event| event.id.map_or_else(&mut make, |id| *id.as_bytes())).collect();
+        let list: Vec<_> = batch
+            .events
+            .iter()
+            .map(|event| event.id.map_or_else(&mut make, |id| *id.as_bytes()))
+            .collect();
         let related = list.len() > 1 && batch.events.iter().any(|event| !event.parents.is_empty());
         let places = match related {
-            true => list.iter().enumerate().map(|(index, id)| (*id, index)).collect(),
+            true => list
+                .iter()
+                .enumerate()
+                .map(|(index, id)| (*id, index))
+                .collect(),
             false => HashMap::new(),
         };
         Self { list, places }
@@ -89,14 +96,18 @@ impl Answers {
             facts: Vec::with_capacity(batch.events.len()),
         };
         if let Some(key) = &batch.key {
-            answers.key = picture.by_key(&key.key, 0)?.map(|hit| hit.event.position().get());
+            answers.key = picture
+                .by_key(&key.key, 0)?
+                .map(|hit| hit.event.position().get());
         }
         for expectation in &batch.expectations {
             let head = picture.head_of(&expectation.entity, &expectation.entity_digest, 0)?;
             answers.expected.push(head);
         }
         for condition in &batch.conditions {
-            answers.matches.push(matches_after(condition, condition.after().get(), picture)?);
+            answers
+                .matches
+                .push(matches_after(condition, condition.after().get(), picture)?);
         }
         for (index, event) in batch.events.iter().enumerate() {
             answers.of_event(batch, index, event, ids, picture)?;
@@ -113,9 +124,12 @@ impl Answers {
         picture: &Picture<'_>,
     ) -> Result<()> {
         if let (Some(id), None) = (&event.id, self.used_id) {
-            self.used_id = picture.by_id(id.as_bytes(), 0)?.map(|hit| hit.event.position().get());
+            self.used_id = picture
+                .by_id(id.as_bytes(), 0)?
+                .map(|hit| hit.event.position().get());
         }
-        self.heads.push(picture.head_of(event.coordinate.entity(), &event.entity_digest, 0)?);
+        self.heads
+            .push(picture.head_of(event.coordinate.entity(), &event.entity_digest, 0)?);
         let first_parent = self.parents.len();
         for parent in &event.parents {
             let found = match ids.earlier(index, parent.as_bytes()) {
@@ -132,11 +146,18 @@ impl Answers {
             (None, None) => Some(ids.of(index)),
             (None, Some(parent)) => match ids.earlier(index, parent.as_bytes()) {
                 Some(earlier) => self.correlations.get(earlier).copied().flatten(),
-                None => self.parents.get(first_parent).copied().flatten().map(|p| p.correlation),
+                None => self
+                    .parents
+                    .get(first_parent)
+                    .copied()
+                    .flatten()
+                    .map(|p| p.correlation),
             },
         };
         self.correlations.push(correlation);
-        self.facts.push(correlation.and_then(|c| batch.events.get(index).map(|event| facts_of(event, &c))));
+        self.facts.push(
+            correlation.and_then(|c| batch.events.get(index).map(|event| facts_of(event, &c))),
+        );
         Ok(())
     }
 }
@@ -162,13 +183,22 @@ pub(crate) fn facts_of(event: &PreparedEvent, correlation: &[u8; 16]) -> [u8; 32
 }
 
 /// The first positions after `after` that match a condition's query: all that a conflict names, or one that suffices.
-pub(crate) fn matches_after(condition: &Condition, after: u64, picture: &Picture<'_>) -> Result<Vec<u64>> {
+pub(crate) fn matches_after(
+    condition: &Condition,
+    after: u64,
+    picture: &Picture<'_>,
+) -> Result<Vec<u64>> {
     let enough = match condition {
         Condition::UnlessAny(..) => MAX_IN_THE_WAY,
         Condition::OnlyIf(..) => 1,
     };
     let bounds = (after.saturating_add(1), u64::MAX);
-    let mut walk = Walk::new(condition.query().clone(), Direction::Forward, bounds, enough);
+    let mut walk = Walk::new(
+        condition.query().clone(),
+        Direction::Forward,
+        bounds,
+        enough,
+    );
     let mut positions = Vec::new();
     while let Some(hit) = walk.next(picture) {
         positions.push(hit?.event.position().get());

@@ -16,7 +16,10 @@ use crate::log::segment::Segment;
 use crate::sync::Arc;
 
 /// The checkpoint and the index in it; a checkpoint that is damaged, or of a newer version, is none.
-pub(crate) fn read_checkpoint(disk: &dyn Disk, store_id: &[u8; 16]) -> Option<(Checkpoint, Option<Sidx>)> {
+pub(crate) fn read_checkpoint(
+    disk: &dyn Disk,
+    store_id: &[u8; 16],
+) -> Option<(Checkpoint, Option<Sidx>)> {
     match open_checkpoint(disk, store_id) {
         Ok(found) => found,
         Err(error) => {
@@ -27,7 +30,11 @@ pub(crate) fn read_checkpoint(disk: &dyn Disk, store_id: &[u8; 16]) -> Option<(C
 }
 
 /// The header of a segment that must have one.
-pub(crate) fn header_of(disk: &dyn Disk, listed: Listed, store_id: &[u8; 16]) -> Result<SegmentHeader> {
+pub(crate) fn header_of(
+    disk: &dyn Disk,
+    listed: Listed,
+    store_id: &[u8; 16],
+) -> Result<SegmentHeader> {
     look::read_header(disk, listed, store_id)?.ok_or_else(|| {
         StoreError::corrupt(format!(
             "{} at byte 0: its header is damaged; restore the file from a copy",
@@ -51,7 +58,9 @@ pub(crate) fn sealed_segments(
     headers.push(newest.clone());
     let mut sealed = Vec::with_capacity(older.len());
     for ((listed, header), next) in older.iter().zip(&headers).zip(headers.iter().skip(1)) {
-        let entry = known.iter().find(|e| e.number == listed.number && e.file_bytes == listed.bytes);
+        let entry = known
+            .iter()
+            .find(|e| e.number == listed.number && e.file_bytes == listed.bytes);
         let entry = match entry.filter(|e| follows(e, header, next)) {
             Some(entry) => *entry,
             None => find_entry(disk, store_id, *listed, header, next)?,
@@ -83,7 +92,9 @@ fn find_entry(
     match footer_entry(disk, store_id, listed) {
         Ok(entry) if follows(&entry, header, next) => return Ok(entry),
         Err(error) if error.kind() == StoreErrorKind::Unsupported => return Err(error),
-        Err(error) => tracing::info!(segment = listed.number, %error, "a segment has no usable footer"),
+        Err(error) => {
+            tracing::info!(segment = listed.number, %error, "a segment has no usable footer")
+        }
         Ok(_) => {}
     }
     let entry = make_footer(&**disk, store_id, listed)?;
@@ -99,7 +110,11 @@ fn find_entry(
 }
 
 /// What the footer at the end of the file, or the side file in its place, says.
-fn footer_entry(disk: &Arc<dyn Disk>, store_id: &[u8; 16], listed: Listed) -> Result<SealedSegment> {
+fn footer_entry(
+    disk: &Arc<dyn Disk>,
+    store_id: &[u8; 16],
+    listed: Listed,
+) -> Result<SealedSegment> {
     let segment = Segment::sealed(Arc::clone(disk), *store_id, listed.number);
     let map = Arc::clone(segment.map()?);
     let end = map.len();
@@ -153,7 +168,11 @@ pub(crate) fn entry_of(number: u64, sealed: &Sealed) -> SealedSegment {
 }
 
 /// One layer for each sealed segment, opened when it is first asked.
-pub(crate) fn layers_of(disk: &Arc<dyn Disk>, store_id: &[u8; 16], sealed: &[SealedSegment]) -> Vec<Arc<Layer>> {
+pub(crate) fn layers_of(
+    disk: &Arc<dyn Disk>,
+    store_id: &[u8; 16],
+    sealed: &[SealedSegment],
+) -> Vec<Arc<Layer>> {
     let mut digest_before = [0; 32];
     let mut layers = Vec::with_capacity(sealed.len() + 2);
     for entry in sealed {
@@ -176,6 +195,16 @@ pub(crate) fn layer_of(
         first_recorded: entry.first_recorded,
         last_recorded: entry.last_recorded,
     };
-    let source = Source::Footer { disk: Arc::clone(disk), store_id: *store_id };
-    Layer::fixed(segment, entry.first_position, digest_before, span, source, None)
+    let source = Source::Footer {
+        disk: Arc::clone(disk),
+        store_id: *store_id,
+    };
+    Layer::fixed(
+        segment,
+        entry.first_position,
+        digest_before,
+        span,
+        source,
+        None,
+    )
 }

@@ -33,7 +33,11 @@ impl Engine {
             None => self.finish(&mut writer),
         };
         drop(self.lock.lock().take());
-        tracing::info!(place = self.disk.describe(), clean = result.is_ok(), "the store is closed");
+        tracing::info!(
+            place = self.disk.describe(),
+            clean = result.is_ok(),
+            "the store is closed"
+        );
         result
     }
 
@@ -95,6 +99,10 @@ impl Engine {
             sealed: self.sealed.lock().clone(),
         };
         replace(&*self.disk, CHECKPOINT, &checkpoint.encode(&index)).map_err(fail)?;
-        writer.hint.write(&tip, Shutdown::Clean).and_then(|()| writer.hint.sync()).map_err(fail)
+        writer
+            .hint
+            .write(&tip, Shutdown::Clean)
+            .and_then(|()| writer.hint.sync())
+            .map_err(fail)
     }
 }

@@ -49,7 +49,9 @@ fn gather(engine: &Engine, writer: &mut Writer) -> Group {
     let mut group = Group::begin(writer.tip, std::mem::take(&mut writer.buffer));
     let now = read_clock(engine, writer);
     while group.waiting.len() < GROUP_SUBMISSIONS && group.bytes_with(0) < GROUP_BYTES {
-        let Some(submission) = next(writer) else { break };
+        let Some(submission) = next(writer) else {
+            break;
+        };
         let needed = group.bytes_with(submission.size_bound);
         if !writer.active.has_room(group.start(), needed) {
             if group.events() > 0 {
@@ -57,7 +59,10 @@ fn gather(engine: &Engine, writer: &mut Writer) -> Group {
                 break;
             }
             if let Err(error) = rotate::rotate(engine, writer, needed) {
-                group.waiting.push(Waiting { responder: submission.responder, outcome: Err(error) });
+                group.waiting.push(Waiting {
+                    responder: submission.responder,
+                    outcome: Err(error),
+                });
                 break;
             }
             group = group.moved_to(writer.tip);
@@ -68,7 +73,10 @@ fn gather(engine: &Engine, writer: &mut Writer) -> Group {
 }
 
 fn next(writer: &mut Writer) -> Option<Submission> {
-    writer.held_back.take().or_else(|| writer.incoming.try_recv().ok())
+    writer
+        .held_back
+        .take()
+        .or_else(|| writer.incoming.try_recv().ok())
 }
 
 fn add(engine: &Engine, writer: &mut Writer, group: &mut Group, submission: Submission, now: u64) {
@@ -91,7 +99,10 @@ fn read_clock(engine: &Engine, writer: &mut Writer) -> u64 {
     engine.meters.clock_behind(behind);
     if behind > CLOCK_DRIFT_WARNING && !writer.clock_warned {
         writer.clock_warned = true;
-        tracing::warn!(behind_seconds = behind / 1_000_000_000, "the clock runs behind the last event");
+        tracing::warn!(
+            behind_seconds = behind / 1_000_000_000,
+            "the clock runs behind the last event"
+        );
     }
     now
 }
@@ -116,14 +127,22 @@ fn sync(engine: &Engine, writer: &mut Writer, group: &mut Group) -> Result<()> {
     if !unsynced || !(group.wants_sync || due) {
         return Ok(());
     }
-    let tip = if group.events() > 0 { group.tip } else { writer.tip };
+    let tip = if group.events() > 0 {
+        group.tip
+    } else {
+        writer.tip
+    };
     sync_to(engine, writer, tip)
 }
 
 /// Makes the log durable up to `tip`, all of which is written.
 fn sync_to(engine: &Engine, writer: &mut Writer, tip: Tip) -> Result<()> {
     let started = Instant::now();
-    writer.active.file.sync_data().map_err(|e| stop(engine, "a sync failed", e))?;
+    writer
+        .active
+        .file
+        .sync_data()
+        .map_err(|e| stop(engine, "a sync failed", e))?;
     engine.meters.synced(started.elapsed());
     writer.last_sync = Instant::now();
     writer.durable = Durable::of(&tip);
@@ -167,14 +186,18 @@ fn publish(engine: &Engine, writer: &mut Writer, group: &Group) {
     if group.events() > 0 {
         writer.tip = group.tip;
         writer.heads.keep();
-        engine.meters.committed(group.waiting.len(), group.events(), group.bytes.len());
+        engine
+            .meters
+            .committed(group.waiting.len(), group.events(), group.bytes.len());
     }
     let mut published = engine.published.write();
     published.head = head_of(&writer.tip);
     published.durable = writer.durable.position;
     published.end = writer.tip.mark.offset;
     drop(published);
-    engine.unsynced.store(writer.tip.mark > writer.durable.mark, Ordering::Release);
+    engine
+        .unsynced
+        .store(writer.tip.mark > writer.durable.mark, Ordering::Release);
 }
 
 /// A group whose fate is known: whom to tell, and the buffer to use again.
@@ -195,17 +218,27 @@ impl Group {
     fn settle(mut self, durable: u64) -> Settled {
         for waiting in &mut self.waiting {
             if let Ok(receipts) = &mut waiting.outcome {
-                receipts.iter_mut().for_each(|r| r.durable = r.position.get() <= durable);
+                receipts
+                    .iter_mut()
+                    .for_each(|r| r.durable = r.position.get() <= durable);
             }
         }
-        Settled { waiting: self.waiting, buffer: self.bytes }
+        Settled {
+            waiting: self.waiting,
+            buffer: self.bytes,
+        }
     }
 
     /// Fails every submission whose answer depends on this group; answers about older events stand.
     fn fail(mut self, visible: u64, error: &StoreError) -> Settled {
         for waiting in &mut self.waiting {
             let stands = match &waiting.outcome {
-                Ok(receipts) => receipts.iter().all(|r| r.replay && r.position.get() <= visible) && !self.wants_sync,
+                Ok(receipts) => {
+                    receipts
+                        .iter()
+                        .all(|r| r.replay && r.position.get() <= visible)
+                        && !self.wants_sync
+                }
                 Err(e) if e.kind() == StoreErrorKind::Conflict => {
                     e.in_the_way().iter().all(|position| *position <= visible)
                 }
@@ -215,6 +248,9 @@ impl Group {
                 waiting.outcome = Err(error.duplicate());
             }
         }
-        Settled { waiting: self.waiting, buffer: self.bytes }
+        Settled {
+            waiting: self.waiting,
+            buffer: self.bytes,
+        }
     }
 }

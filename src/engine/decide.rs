@@ -65,7 +65,10 @@ fn replay(case: &Case<'_>, key: &KeyDigests) -> Result<Option<Vec<Receipt>>> {
     let Some(first) = first else { return Ok(None) };
     let position = first.event.position().get();
     let layout = first.event.layout();
-    if layout.key.is_none_or(|stored| stored.content != key.content) {
+    if layout
+        .key
+        .is_none_or(|stored| stored.content != key.content)
+    {
         return Err(StoreError::conflict(format!(
             "the idempotency key was used at position {position} with other content; give each request a key of its own"
         ))
@@ -79,7 +82,10 @@ fn check_ids(case: &Case<'_>) -> Result<()> {
     for event in &case.batch.events {
         let Some(id) = &event.id else { continue };
         if used.is_none() {
-            used = case.now.by_id(id.as_bytes(), case.answers.at)?.map(|hit| hit.event.position().get());
+            used = case
+                .now
+                .by_id(id.as_bytes(), case.answers.at)?
+                .map(|hit| hit.event.position().get());
         }
     }
     match used {
@@ -94,10 +100,20 @@ fn check_ids(case: &Case<'_>) -> Result<()> {
 fn check_expectations(case: &Case<'_>) -> Result<()> {
     for (index, expectation) in case.batch.expectations.iter().enumerate() {
         let answered = case.answers.expected.get(index).copied().flatten();
-        let head = head_of(case, &expectation.entity, &expectation.entity_digest, answered)?;
+        let head = head_of(
+            case,
+            &expectation.entity,
+            &expectation.entity_digest,
+            answered,
+        )?;
         let actual = head.map_or(0, |head| head.revision);
         if !expectation.expected.holds(Revision::new(actual)) {
-            return Err(unexpected(case, &expectation.entity, expectation.expected, actual));
+            return Err(unexpected(
+                case,
+                &expectation.entity,
+                expectation.expected,
+                actual,
+            ));
         }
     }
     Ok(())
@@ -116,10 +132,18 @@ pub(crate) fn head_of(
     if case.heads.is_complete_after(case.answers.at) {
         return Ok(answered);
     }
-    Ok(case.now.head_of(entity, digest, case.answers.at)?.or(answered))
+    Ok(case
+        .now
+        .head_of(entity, digest, case.answers.at)?
+        .or(answered))
 }
 
-fn unexpected(case: &Case<'_>, entity: &str, expected: ExpectedRevision, actual: u64) -> StoreError {
+fn unexpected(
+    case: &Case<'_>,
+    entity: &str,
+    expected: ExpectedRevision,
+    actual: u64,
+) -> StoreError {
     let wanted = match expected {
         ExpectedRevision::Any => "anything".to_owned(),
         ExpectedRevision::NoStream => "no stream".to_owned(),
@@ -135,7 +159,12 @@ fn unexpected(case: &Case<'_>, entity: &str, expected: ExpectedRevision, actual:
         _ => 0,
     };
     let region = Region::entity(entity).revisions(known.saturating_add(1)..);
-    let mut walk = Walk::new(region.into(), Direction::Forward, (1, u64::MAX), MAX_IN_THE_WAY);
+    let mut walk = Walk::new(
+        region.into(),
+        Direction::Forward,
+        (1, u64::MAX),
+        MAX_IN_THE_WAY,
+    );
     let mut positions = Vec::new();
     while let Some(Ok(hit)) = walk.next(case.now) {
         positions.push(hit.event.position().get());
@@ -188,10 +217,13 @@ fn find_parents(case: &Case<'_>) -> Result<Vec<KnownParent>> {
             }
             let found = match case.answers.parents.get(known.len()).copied().flatten() {
                 Some(found) => Some(found),
-                None => case.now.by_id(parent.as_bytes(), case.answers.at)?.map(|hit| Parent {
-                    hash: hit.event.layout().hash,
-                    correlation: hit.event.layout().correlation,
-                }),
+                None => case
+                    .now
+                    .by_id(parent.as_bytes(), case.answers.at)?
+                    .map(|hit| Parent {
+                        hash: hit.event.layout().hash,
+                        correlation: hit.event.layout().correlation,
+                    }),
             };
             known.push(KnownParent::Stored(found.ok_or_else(|| {
                 StoreError::argument(format!(

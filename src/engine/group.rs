@@ -83,13 +83,29 @@ impl Group {
     pub(crate) fn begin(tip: Tip, mut bytes: Vec<u8>) -> Self {
         bytes.clear();
         bytes.resize(GROUP_HEADER_BYTES, 0);
-        Self { bytes, head_crcs: Vec::new(), before: tip, tip, waiting: Vec::new(), wants_sync: false }
+        Self {
+            bytes,
+            head_crcs: Vec::new(),
+            before: tip,
+            tip,
+            waiting: Vec::new(),
+            wants_sync: false,
+        }
     }
 
     /// The same group, still empty of events, behind another tip.
     pub(crate) fn moved_to(self, tip: Tip) -> Self {
-        let Self { bytes, waiting, wants_sync, .. } = self;
-        Self { waiting, wants_sync, ..Self::begin(tip, bytes) }
+        let Self {
+            bytes,
+            waiting,
+            wants_sync,
+            ..
+        } = self;
+        Self {
+            waiting,
+            wants_sync,
+            ..Self::begin(tip, bytes)
+        }
     }
 
     /// How many events it has.
@@ -107,7 +123,11 @@ impl Group {
     }
 
     fn staged(&self) -> Staged<'_> {
-        Staged { segment: self.before.mark.segment, start: self.start(), bytes: &self.bytes }
+        Staged {
+            segment: self.before.mark.segment,
+            start: self.start(),
+            bytes: &self.bytes,
+        }
     }
 
     /// Decides a submission and stages its events; whatever comes of it waits for the group.
@@ -120,11 +140,18 @@ impl Group {
             };
             self.wants_sync |= named > desk.durable;
         }
-        self.waiting.push(Waiting { responder: submission.responder, outcome });
+        self.waiting.push(Waiting {
+            responder: submission.responder,
+            outcome,
+        });
     }
 
     fn decide_and_stage(&mut self, submission: &Submission, desk: &mut Desk<'_>) -> Outcome {
-        let now = Picture { layers: desk.layers, upto: self.tip.position, staged: Some(self.staged()) };
+        let now = Picture {
+            layers: desk.layers,
+            upto: self.tip.position,
+            staged: Some(self.staged()),
+        };
         let case = Case {
             batch: &submission.batch,
             ids: &submission.ids,
@@ -136,7 +163,12 @@ impl Group {
             Decision::Replay(receipts) => return Ok(receipts),
             Decision::Accept(parents) => parents,
         };
-        let savepoint = (self.bytes.len(), self.head_crcs.len(), self.tip, desk.heads.savepoint());
+        let savepoint = (
+            self.bytes.len(),
+            self.head_crcs.len(),
+            self.tip,
+            desk.heads.savepoint(),
+        );
         let staged = self.stage(submission, &parents, desk);
         if staged.is_err() {
             let (bytes, crcs, tip, heads) = savepoint;
@@ -149,13 +181,24 @@ impl Group {
         staged
     }
 
-    fn stage(&mut self, submission: &Submission, parents: &[KnownParent], desk: &mut Desk<'_>) -> Outcome {
+    fn stage(
+        &mut self,
+        submission: &Submission,
+        parents: &[KnownParent],
+        desk: &mut Desk<'_>,
+    ) -> Outcome {
         let mut receipts: Vec<Receipt> = Vec::with_capacity(submission.batch.events.len());
         let mut correlations: Vec<[u8; 16]> = Vec::new();
         let mut parents = parents.iter();
         for (index, event) in submission.batch.events.iter().enumerate() {
             let own: &[KnownParent] = take(&mut parents, event.parents.len());
-            let correlation = match submission.answers.correlations.get(index).copied().flatten() {
+            let correlation = match submission
+                .answers
+                .correlations
+                .get(index)
+                .copied()
+                .flatten()
+            {
                 Some(correlation) => correlation,
                 None => correlation_of(own, &correlations),
             };
@@ -166,7 +209,9 @@ impl Group {
             let place = self.place(submission, index, event, desk)?;
             let hashes = own.iter().map(|parent| match parent {
                 KnownParent::Stored(parent) => parent.hash,
-                KnownParent::Earlier(at) => receipts.get(*at).map_or([0; 32], |r| *r.hash.as_bytes()),
+                KnownParent::Earlier(at) => {
+                    receipts.get(*at).map_or([0; 32], |r| *r.hash.as_bytes())
+                }
             });
             let rest = rest_digest(&facts, &place.previous_hash, hashes);
             receipts.push(self.put(submission, index, event, &place, correlation, &rest, desk));
@@ -183,7 +228,11 @@ impl Group {
         event: &PreparedEvent,
         desk: &Desk<'_>,
     ) -> Result<Place> {
-        let now = Picture { layers: desk.layers, upto: self.tip.position, staged: Some(self.staged()) };
+        let now = Picture {
+            layers: desk.layers,
+            upto: self.tip.position,
+            staged: Some(self.staged()),
+        };
         let case = Case {
             batch: &submission.batch,
             ids: &submission.ids,
@@ -192,14 +241,22 @@ impl Group {
             heads: desk.heads,
         };
         let answered = submission.answers.heads.get(index).copied().flatten();
-        let head = head_of(&case, event.coordinate.entity(), &event.entity_digest, answered)?;
+        let head = head_of(
+            &case,
+            event.coordinate.entity(),
+            &event.entity_digest,
+            answered,
+        )?;
         let count = |n: usize| {
             u32::try_from(n).map_err(|_| StoreError::argument("a batch has more than 2^32 events"))
         };
         Ok(Place {
             position: self.tip.position + 1,
             recorded_at: desk.now.max(self.tip.recorded_at.saturating_add(1)),
-            batch: BatchPlace { index: count(index)?, len: count(submission.batch.events.len())? },
+            batch: BatchPlace {
+                index: count(index)?,
+                len: count(submission.batch.events.len())?,
+            },
             stream: StreamPlace {
                 revision: head.map_or(1, |h| h.revision + 1),
                 previous_position: head.map_or(0, |h| h.position),
@@ -209,7 +266,10 @@ impl Group {
     }
 
     /// Hashes and encodes one event, and enters it into heads and live index.
-    #[expect(clippy::too_many_arguments, reason = "the event, its place and the links are all of it")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the event, its place and the links are all of it"
+    )]
     fn put(
         &mut self,
         submission: &Submission,
@@ -239,7 +299,11 @@ impl Group {
             digest: fold_digest(&self.tip.digest, &hash),
             ..self.tip
         };
-        let head = StreamHead { revision: place.stream.revision, position: place.position, hash };
+        let head = StreamHead {
+            revision: place.stream.revision,
+            position: place.position,
+            hash,
+        };
         desk.heads.set(event.entity_digest, head);
         enter(desk.live, offset, &id, event, place, key, correlation);
         Receipt {
@@ -287,12 +351,17 @@ impl Group {
 pub(crate) fn take_back_rows(live: &Layer, position: u64) {
     if let Some(index) = live.live_index() {
         let rows = (position + 1).saturating_sub(live.first_position());
-        index.write().truncate(u32::try_from(rows).unwrap_or(u32::MAX));
+        index
+            .write()
+            .truncate(u32::try_from(rows).unwrap_or(u32::MAX));
     }
 }
 
 fn take<'a>(parents: &mut std::slice::Iter<'a, KnownParent>, count: usize) -> &'a [KnownParent] {
-    let (own, rest) = parents.as_slice().split_at_checked(count).unwrap_or_default();
+    let (own, rest) = parents
+        .as_slice()
+        .split_at_checked(count)
+        .unwrap_or_default();
     *parents = rest.iter();
     own
 }
@@ -306,8 +375,17 @@ fn correlation_of(parents: &[KnownParent], earlier: &[[u8; 16]]) -> [u8; 16] {
     }
 }
 
-fn hash_of(id: &[u8; 16], event: &PreparedEvent, place: &Place, key: Option<KeyDigests>, rest: &[u8; 32]) -> [u8; 32] {
-    let key = key.unwrap_or(KeyDigests { key: [0; 16], content: [0; 16] });
+fn hash_of(
+    id: &[u8; 16],
+    event: &PreparedEvent,
+    place: &Place,
+    key: Option<KeyDigests>,
+    rest: &[u8; 32],
+) -> [u8; 32] {
+    let key = key.unwrap_or(KeyDigests {
+        key: [0; 16],
+        content: [0; 16],
+    });
     event_hash(&Kept {
         position: place.position,
         revision: place.stream.revision,
@@ -346,7 +424,10 @@ fn fields_of<'a>(
         scope: event.coordinate.scope(),
         kind: event.kind.as_str(),
         batch: place.batch,
-        key: key.map(|key| record::KeyDigests { key: key.key, content: key.content }),
+        key: key.map(|key| record::KeyDigests {
+            key: key.key,
+            content: key.content,
+        }),
         correlation,
         occurred_at: event.occurred_at.map(|t| t.as_nanos()),
         parents: event.parents.iter().map(|id| *id.as_bytes()),
@@ -364,7 +445,9 @@ fn enter(
     key: Option<KeyDigests>,
     correlation: [u8; 16],
 ) {
-    let Some(index) = live.live_index() else { return };
+    let Some(index) = live.live_index() else {
+        return;
+    };
     index.write().push(SidxRow {
         offset: u32::try_from(offset).expect("a segment is at most 1 GiB long"),
         recorded_at: place.recorded_at,

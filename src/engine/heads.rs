@@ -19,7 +19,9 @@ impl Hasher for DigestHasher {
     fn write(&mut self, bytes: &[u8]) {
         for chunk in bytes.chunks(8) {
             let mut word = [0; 8];
-            word.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
+            word.iter_mut()
+                .zip(chunk)
+                .for_each(|(to, from)| *to = *from);
             self.0 ^= u64::from_le_bytes(word);
         }
     }
@@ -39,7 +41,11 @@ pub(crate) struct Heads {
 impl Heads {
     /// Knows all that comes after position `after`.
     pub(crate) fn new(after: u64) -> Self {
-        Self { by_entity: HashMap::default(), complete_after: after, undo: Vec::new() }
+        Self {
+            by_entity: HashMap::default(),
+            complete_after: after,
+            undo: Vec::new(),
+        }
     }
 
     pub(crate) fn get(&self, entity: &[u8; 16]) -> Option<StreamHead> {
@@ -88,7 +94,11 @@ mod tests {
     use super::*;
 
     fn head(revision: u64) -> StreamHead {
-        StreamHead { revision, position: revision, hash: [0; 32] }
+        StreamHead {
+            revision,
+            position: revision,
+            hash: [0; 32],
+        }
     }
 
     #[test]

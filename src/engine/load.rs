@@ -62,7 +62,11 @@ struct Tail {
 }
 
 /// Reads and mends the store on `disk`, whose lock is held.
-pub(crate) fn load(disk: &Arc<dyn Disk>, store_id: &[u8; 16], config: &StoreConfig) -> Result<Loaded> {
+pub(crate) fn load(
+    disk: &Arc<dyn Disk>,
+    store_id: &[u8; 16],
+    config: &StoreConfig,
+) -> Result<Loaded> {
     let mut repairs = Repairs::default();
     let (known, sealed_entries) = gather_known(&**disk, store_id)?;
     let mut segments = look::list_segments(&**disk)?;
@@ -80,12 +84,17 @@ pub(crate) fn load(disk: &Arc<dyn Disk>, store_id: &[u8; 16], config: &StoreConf
 fn gather_known(disk: &dyn Disk, store_id: &[u8; 16]) -> Result<(Known, Vec<SealedSegment>)> {
     let hint = read_hint(disk, store_id)?;
     let checkpoint = chain::read_checkpoint(disk, store_id);
-    let of_hint = hint.as_ref().map_or(Mark::default(), |h| Mark { segment: h.segment, offset: h.end_offset });
+    let of_hint = hint.as_ref().map_or(Mark::default(), |h| Mark {
+        segment: h.segment,
+        offset: h.end_offset,
+    });
     let of_checkpoint = checkpoint.as_ref().map_or(Mark::default(), |(c, _)| Mark {
         segment: c.active_segment,
         offset: c.active_end,
     });
-    let entries = checkpoint.as_ref().map_or_else(Vec::new, |(c, _)| c.sealed.clone());
+    let entries = checkpoint
+        .as_ref()
+        .map_or_else(Vec::new, |(c, _)| c.sealed.clone());
     let known = Known {
         mark: of_hint.max(of_checkpoint),
         generation: hint.map_or(0, |h| h.generation),
@@ -95,8 +104,15 @@ fn gather_known(disk: &dyn Disk, store_id: &[u8; 16]) -> Result<(Known, Vec<Seal
 }
 
 /// Takes the newest file away if it was being made when the process or the power stopped.
-fn drop_half_made(disk: &dyn Disk, store_id: &[u8; 16], segments: &mut Vec<Listed>, durable: Mark) -> Result<()> {
-    let Some(newest) = segments.last().copied() else { return Ok(()) };
+fn drop_half_made(
+    disk: &dyn Disk,
+    store_id: &[u8; 16],
+    segments: &mut Vec<Listed>,
+    durable: Mark,
+) -> Result<()> {
+    let Some(newest) = segments.last().copied() else {
+        return Ok(());
+    };
     if look::read_header(disk, newest, store_id)?.is_some() {
         return Ok(());
     }
@@ -119,7 +135,12 @@ fn drop_half_made(disk: &dyn Disk, store_id: &[u8; 16], segments: &mut Vec<Liste
 }
 
 /// Walks the newest segment, judges what follows its last valid group, and carries the verdict out.
-fn walk_tail(disk: &dyn Disk, header: SegmentHeader, known: Known, repairs: &mut Repairs) -> Result<Tail> {
+fn walk_tail(
+    disk: &dyn Disk,
+    header: SegmentHeader,
+    known: Known,
+    repairs: &mut Repairs,
+) -> Result<Tail> {
     let name = segment_name(header.number);
     let file = look::open(disk, &name, Access::Write)?;
     let mut scan = Scan::begin(Arc::clone(&file), name, &header)?;
@@ -129,7 +150,9 @@ fn walk_tail(disk: &dyn Disk, header: SegmentHeader, known: Known, repairs: &mut
     let extent = loop {
         match scan.step()? {
             Step::Group(group) => scan.frames(&group, |offset, position, frame| {
-                with_row(&seed, header.number, offset, position, frame, |row| live.push(row))
+                with_row(&seed, header.number, offset, position, frame, |row| {
+                    live.push(row)
+                })
             })?,
             Step::End { extent, .. } => break extent,
         }
@@ -144,7 +167,13 @@ fn walk_tail(disk: &dyn Disk, header: SegmentHeader, known: Known, repairs: &mut
         durable: known.mark.max(scan.synced),
     };
     carry_out(disk, &*file, &evidence, repairs)?;
-    Ok(Tail { file, header, base, live, tip: scan.tip })
+    Ok(Tail {
+        file,
+        header,
+        base,
+        live,
+        tip: scan.tip,
+    })
 }
 
 /// Checks the groups that the checkpoint's index covers; without a checkpoint that fits, none.
@@ -153,7 +182,9 @@ fn walk_to_checkpoint(
     header: &SegmentHeader,
     checkpoint: Option<(Checkpoint, Option<Sidx>)>,
 ) -> Result<Option<(Sidx, Tip)>> {
-    let Some((checkpoint, Some(index))) = checkpoint.filter(|(c, _)| c.active_segment == header.number) else {
+    let Some((checkpoint, Some(index))) =
+        checkpoint.filter(|(c, _)| c.active_segment == header.number)
+    else {
         return Ok(None);
     };
     let start = scan.tip;
@@ -176,15 +207,32 @@ fn walk_to_checkpoint(
     Ok(None)
 }
 
-fn carry_out(disk: &dyn Disk, file: &dyn DiskFile, evidence: &TailEvidence, repairs: &mut Repairs) -> Result<()> {
+fn carry_out(
+    disk: &dyn Disk,
+    file: &dyn DiskFile,
+    evidence: &TailEvidence,
+    repairs: &mut Repairs,
+) -> Result<()> {
     let number = evidence.segment;
     let end = evidence.valid_end;
     let rewrite_from = match judge(evidence) {
         Verdict::Keep { rewrite_from } => rewrite_from,
-        Verdict::Cut { at, until, rewrite_from, later_groups } => {
+        Verdict::Cut {
+            at,
+            until,
+            rewrite_from,
+            later_groups,
+        } => {
             let kept = apply::cut(disk, file, number, at, until)?;
             repairs.cut_bytes = until - at;
-            tracing::warn!(segment = number, at, bytes = until - at, later_groups, kept, "a torn tail was cut");
+            tracing::warn!(
+                segment = number,
+                at,
+                bytes = until - at,
+                later_groups,
+                kept,
+                "a torn tail was cut"
+            );
             rewrite_from
         }
         Verdict::RemoveNewest => return Ok(()),
@@ -224,7 +272,13 @@ fn lay_out(
     tail: Tail,
     repairs: Repairs,
 ) -> Result<Loaded> {
-    let Tail { file, header, base, live, tip } = tail;
+    let Tail {
+        file,
+        header,
+        base,
+        live,
+        tip,
+    } = tail;
     let planned = planned_bytes(header.number, config.segment_bytes);
     let first_position = header.first_position;
     let digest_before = header.digest_before;
@@ -250,7 +304,15 @@ fn lay_out(
     }
     let live = Arc::new(Layer::live(Arc::clone(&active.segment), live_digest, live));
     layers.push(Arc::clone(&live));
-    Ok(Loaded { layers, live, active, tip, hint, sealed, repairs })
+    Ok(Loaded {
+        layers,
+        live,
+        active,
+        tip,
+        hint,
+        sealed,
+        repairs,
+    })
 }
 
 /// The first segment of a new store.
@@ -281,7 +343,15 @@ fn create_first(
     let live = Layer::live(Arc::clone(&active.segment), tip.digest, LiveIndex::new(1));
     let live = Arc::new(live);
     let layers = vec![Arc::clone(&live)];
-    Ok(Loaded { layers, live, active, tip, hint, sealed: Vec::new(), repairs: Repairs::default() })
+    Ok(Loaded {
+        layers,
+        live,
+        active,
+        tip,
+        hint,
+        sealed: Vec::new(),
+        repairs: Repairs::default(),
+    })
 }
 
 /// Reads the log again for a writer that panicked, and continues behind what is there.

@@ -89,10 +89,12 @@ impl Meters {
 
     pub(crate) fn committed(&self, submissions: usize, events: usize, bytes: usize) {
         self.groups.fetch_add(1, Ordering::Relaxed);
-        self.submissions.fetch_add(submissions as u64, Ordering::Relaxed);
+        self.submissions
+            .fetch_add(submissions as u64, Ordering::Relaxed);
         self.events.fetch_add(events as u64, Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.largest_group.fetch_max(events as u64, Ordering::Relaxed);
+        self.largest_group
+            .fetch_max(events as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn synced(&self, took: Duration) {
@@ -222,7 +224,10 @@ mod tests {
         (1..=1000).for_each(|micros| times.add(Duration::from_micros(micros)));
         for (percent, truth) in [(50, 500.0), (90, 900.0), (99, 990.0)] {
             let micros = times.percentile(percent).as_nanos() as f64 / 1000.0;
-            assert!((truth..truth * 1.25).contains(&micros), "p{percent} is {micros}");
+            assert!(
+                (truth..truth * 1.25).contains(&micros),
+                "p{percent} is {micros}"
+            );
         }
         assert_eq!(Histogram::new().percentile(99), Duration::ZERO);
     }

@@ -57,10 +57,16 @@ fn prepare(disk: &dyn Disk) -> Result<()> {
         )),
         _ => StoreError::io(format_args!("opening {}", disk.describe()), e),
     })?;
-    let entries = disk.list("").map_err(|e| StoreError::io(format_args!("listing {}", disk.describe()), e))?;
+    let entries = disk
+        .list("")
+        .map_err(|e| StoreError::io(format_args!("listing {}", disk.describe()), e))?;
     let ours = |name: &str| [LOCK, SEGMENTS].contains(&name) || name.ends_with(".tmp");
     let is_store = entries.iter().any(|entry| entry.name == MANIFEST);
-    let Some(stranger) = entries.iter().find(|entry| !ours(&entry.name)).filter(|_| !is_store) else {
+    let Some(stranger) = entries
+        .iter()
+        .find(|entry| !ours(&entry.name))
+        .filter(|_| !is_store)
+    else {
         return Ok(());
     };
     if entries.iter().any(|entry| entry.name == HINT) {
@@ -81,7 +87,10 @@ fn take_lock(disk: &dyn Disk) -> Result<Box<dyn DiskLock>> {
         LockError::Held { owner } => StoreError::locked(format!(
             "{} is open for writing already, by {}; close it there, or read through a copy",
             disk.describe(),
-            owner.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}")),
+            owner.map_or_else(
+                || "another process".to_owned(),
+                |pid| format!("process {pid}")
+            ),
         )),
         LockError::Io(error) => StoreError::io(format_args!("locking {}", disk.describe()), error),
     })
@@ -126,7 +135,11 @@ fn remove_unfinished(disk: &dyn Disk) -> Result<()> {
         let fail = |e| StoreError::io(format_args!("clearing up in {}", disk.describe()), e);
         for entry in disk.list(dir).map_err(fail)? {
             if entry.is_file && entry.name.ends_with(".tmp") {
-                let name = if dir.is_empty() { entry.name } else { format!("{dir}/{}", entry.name) };
+                let name = if dir.is_empty() {
+                    entry.name
+                } else {
+                    format!("{dir}/{}", entry.name)
+                };
                 disk.remove(&name).map_err(fail)?;
             }
         }
@@ -145,8 +158,12 @@ fn start(
     let (jobs, todo) = flume::unbounded();
     let next = loaded.tip.mark.segment + 1;
     let planned = planned_bytes(next, config.segment_bytes);
-    let published =
-        Published { head: head_of(&loaded.tip), durable: loaded.tip.position, end: loaded.tip.mark.offset, layers: loaded.layers.into() };
+    let published = Published {
+        head: head_of(&loaded.tip),
+        durable: loaded.tip.position,
+        end: loaded.tip.mark.offset,
+        layers: loaded.layers.into(),
+    };
     let writer = Writer {
         incoming,
         held_back: None,
@@ -186,7 +203,10 @@ fn start(
         meters: Meters::new(),
         ids,
     });
-    engine.send(Job::Spare { number: next, final_bytes: planned });
+    engine.send(Job::Spare {
+        number: next,
+        final_bytes: planned,
+    });
     start_threads(&engine, todo)?;
     Ok(engine)
 }
@@ -201,10 +221,16 @@ fn start_threads(engine: &Arc<Engine>, todo: flume::Receiver<Job>) -> Result<()>
     let worker = Arc::clone(engine);
     let writer = spawn("quipu-writer", Box::new(move || turn::run(&worker)))?;
     let thread = writer.thread().clone();
-    engine.writer_thread.set(thread).map_err(|_| StoreError::argument("the writer runs already"))?;
+    engine
+        .writer_thread
+        .set(thread)
+        .map_err(|_| StoreError::argument("the writer runs already"))?;
     engine.threads.lock().push(writer);
     let worker = Arc::clone(engine);
-    match spawn("quipu-upkeep", Box::new(move || upkeep::run(&worker, &todo))) {
+    match spawn(
+        "quipu-upkeep",
+        Box::new(move || upkeep::run(&worker, &todo)),
+    ) {
         Ok(upkeep) => engine.threads.lock().push(upkeep),
         Err(error) => {
             engine.stop_threads();

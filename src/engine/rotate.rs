@@ -20,14 +20,21 @@ use crate::sync::Arc;
 pub(crate) fn rotate(engine: &Engine, writer: &mut Writer, needed: u64) -> Result<()> {
     engine.backlog.wait_for_room();
     if writer.tip.mark > writer.durable.mark {
-        writer.active.file.sync_data().map_err(|e| stop(engine, "the sync of a full segment failed", e))?;
+        writer
+            .active
+            .file
+            .sync_data()
+            .map_err(|e| stop(engine, "the sync of a full segment failed", e))?;
         writer.durable = Durable::of(&writer.tip);
     }
     let full = writer.tip.mark.segment;
     let number = full + 1;
     let final_bytes = planned_bytes(number, engine.config.segment_bytes).max(GROUPS_START + needed);
     let spare = take_spare(engine, number, final_bytes).map_err(|e| {
-        StoreError::io(format_args!("making {}: nothing was written", segment_name(number)), e)
+        StoreError::io(
+            format_args!("making {}: nothing was written", segment_name(number)),
+            e,
+        )
     })?;
     let header = header_after(&writer.tip, engine.store_id, engine.config.clock.entropy());
     let active = Active::start(Arc::clone(&engine.disk), spare, header)?;
@@ -43,7 +50,10 @@ pub(crate) fn rotate(engine: &Engine, writer: &mut Writer, needed: u64) -> Resul
     writer.unsealed.push(full);
     add_layer(engine, Arc::clone(&writer.live));
     let next = number + 1;
-    engine.send(Job::Spare { number: next, final_bytes: planned_bytes(next, engine.config.segment_bytes) });
+    engine.send(Job::Spare {
+        number: next,
+        final_bytes: planned_bytes(next, engine.config.segment_bytes),
+    });
     Ok(())
 }
 

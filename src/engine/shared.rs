@@ -68,7 +68,11 @@ impl Engine {
     /// A picture of this moment.
     pub(crate) fn view(&self) -> View {
         let published = self.published.read();
-        View::new(Arc::clone(&published.layers), published.head, published.durable)
+        View::new(
+            Arc::clone(&published.layers),
+            published.head,
+            published.durable,
+        )
     }
 
     pub(crate) fn head(&self) -> Head {
@@ -77,7 +81,12 @@ impl Engine {
 
     /// Shows readers a log that was just loaded.
     pub(crate) fn publish_loaded(&self, layers: Arc<[Arc<Layer>]>, tip: &Tip) {
-        *self.published.write() = Published { head: head_of(tip), durable: tip.position, end: tip.mark.offset, layers };
+        *self.published.write() = Published {
+            head: head_of(tip),
+            durable: tip.position,
+            end: tip.mark.offset,
+            layers,
+        };
     }
 
     /// Whether calls that write may be made.
@@ -124,7 +133,9 @@ pub(crate) fn head_of(tip: &Tip) -> Head {
 }
 
 pub(crate) fn poisoned(why: &str) -> StoreError {
-    StoreError::poisoned(format!("the writer stopped: {why}; close the store and open it again"))
+    StoreError::poisoned(format!(
+        "the writer stopped: {why}; close the store and open it again"
+    ))
 }
 
 /// Makes version 7 ids: the clock's milliseconds and 74 bits that are random at the start and never repeat.
@@ -136,7 +147,10 @@ pub(crate) struct IdSource {
 
 impl IdSource {
     pub(crate) fn new(entropy: [u8; 16]) -> Self {
-        Self { seed: u128::from_le_bytes(entropy), count: AtomicU64::new(0) }
+        Self {
+            seed: u128::from_le_bytes(entropy),
+            count: AtomicU64::new(0),
+        }
     }
 
     fn next(&self, now: u64) -> EventId {

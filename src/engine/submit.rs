@@ -64,7 +64,9 @@ impl Engine {
     /// Takes turns until this caller has its answer, unless somebody else has the turn.
     fn commit_as_caller(&self, pending: &Pending) {
         while !pending.is_done() {
-            let Some(mut writer) = self.turn.try_lock() else { return };
+            let Some(mut writer) = self.turn.try_lock() else {
+                return;
+            };
             let waiting = take_turn(self, &mut writer);
             drop(writer);
             tell(waiting);
@@ -85,9 +87,23 @@ impl Engine {
         let ids = Ids::new(&batch, || *self.new_id().as_bytes());
         let answers = Answers::find(&batch, &ids, &self.view().picture())?;
         let durability = batch.durability.unwrap_or(self.config.durability);
-        let size_bound = batch.events.iter().map(|event| event.size_bound() as u64).sum();
+        let size_bound = batch
+            .events
+            .iter()
+            .map(|event| event.size_bound() as u64)
+            .sum();
         let (responder, pending) = Responder::pair();
-        self.push(Submission { batch, ids, answers, durability, size_bound, responder }, patience)?;
+        self.push(
+            Submission {
+                batch,
+                ids,
+                answers,
+                durability,
+                size_bound,
+                responder,
+            },
+            patience,
+        )?;
         Ok(pending)
     }
 

@@ -121,9 +121,9 @@ impl Pending {
 fn take(slot: &mut Slot) -> Option<Outcome> {
     match slot.outcome.take() {
         Some(outcome) => Some(outcome),
-        None if slot.answered => {
-            Some(Err(StoreError::argument("this ticket's answer was already taken")))
-        }
+        None if slot.answered => Some(Err(StoreError::argument(
+            "this ticket's answer was already taken",
+        ))),
         None => None,
     }
 }
@@ -180,7 +180,10 @@ pub struct Ticket<R = Receipt> {
 
 impl<R: Answer> Ticket<R> {
     pub(crate) fn new(pending: Pending) -> Self {
-        Self { pending, answer: PhantomData }
+        Self {
+            pending,
+            answer: PhantomData,
+        }
     }
 
     /// Waits until the submission is written, or refused.
@@ -216,13 +219,17 @@ impl<R: Answer> Future for Ticket<R> {
     type Output = Result<R>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.pending.poll(context).map(|o| o.and_then(R::from_receipts))
+        self.pending
+            .poll(context)
+            .map(|o| o.and_then(R::from_receipts))
     }
 }
 
 impl<R> fmt::Debug for Ticket<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ticket").field("done", &self.pending.is_done()).finish()
+        f.debug_struct("Ticket")
+            .field("done", &self.pending.is_done())
+            .finish()
     }
 }
 

@@ -53,7 +53,10 @@ pub(crate) struct Durable {
 
 impl Durable {
     pub(crate) fn of(tip: &Tip) -> Self {
-        Self { mark: tip.mark, position: tip.position }
+        Self {
+            mark: tip.mark,
+            position: tip.position,
+        }
     }
 }
 
@@ -77,7 +80,8 @@ pub(crate) fn tell(waiting: Vec<Waiting>) {
 
 fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
 }
 
 fn after_panic(engine: &Engine, writer: &mut Writer, message: &str) {
@@ -86,13 +90,22 @@ fn after_panic(engine: &Engine, writer: &mut Writer, message: &str) {
         return poison(engine, &format!("it panicked ({message})"));
     };
     if writer.restarts >= attempts {
-        return poison(engine, &format!("it panicked ({message}) and used up its {attempts} restarts"));
+        return poison(
+            engine,
+            &format!("it panicked ({message}) and used up its {attempts} restarts"),
+        );
     }
     writer.restarts += 1;
     match catch_unwind(AssertUnwindSafe(|| load::reload(engine, writer))) {
         Ok(Ok(())) => tracing::warn!(restart = writer.restarts, "the writer starts again"),
-        Ok(Err(error)) => poison(engine, &format!("it panicked ({message}) and did not recover: {error}")),
-        Err(_) => poison(engine, &format!("it panicked ({message}) and again while it recovered")),
+        Ok(Err(error)) => poison(
+            engine,
+            &format!("it panicked ({message}) and did not recover: {error}"),
+        ),
+        Err(_) => poison(
+            engine,
+            &format!("it panicked ({message}) and again while it recovered"),
+        ),
     }
 }
 
@@ -110,7 +123,10 @@ pub(crate) fn refuse_all(engine: &Engine, writer: &mut Writer) -> Vec<Waiting> {
     held_back
         .into_iter()
         .chain(writer.incoming.try_iter())
-        .map(|submission| Waiting { responder: submission.responder, outcome: Err(poisoned(why)) })
+        .map(|submission| Waiting {
+            responder: submission.responder,
+            outcome: Err(poisoned(why)),
+        })
         .collect()
 }
 
@@ -142,6 +158,9 @@ fn is_sync_due(engine: &Engine) -> bool {
 
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Writer").field("tip", &self.tip).field("durable", &self.durable).finish_non_exhaustive()
+        f.debug_struct("Writer")
+            .field("tip", &self.tip)
+            .field("durable", &self.durable)
+            .finish_non_exhaustive()
     }
 }

@@ -30,9 +30,12 @@ pub(crate) enum Job {
 pub(crate) fn run(engine: &Engine, jobs: &flume::Receiver<Job>) {
     while let Ok(job) = jobs.recv() {
         match job {
-            Job::Spare { number, final_bytes } => engine.spare.fill(number, || {
-                Spare::make(&*engine.disk, number, final_bytes)
-            }),
+            Job::Spare {
+                number,
+                final_bytes,
+            } => engine
+                .spare
+                .fill(number, || Spare::make(&*engine.disk, number, final_bytes)),
             Job::Seal(number) => {
                 if let Err(error) = seal_one(engine, number) {
                     tracing::warn!(segment = number, %error, "a full segment was not sealed");
@@ -57,8 +60,16 @@ fn seal_one(engine: &Engine, number: u64) -> Result<()> {
 /// Puts one layer in the place of all those of its segment.
 fn replace_layers(engine: &Engine, number: u64, layer: Arc<Layer>) {
     let mut published = engine.published.write();
-    let before = published.layers.iter().take_while(|l| l.segment().number() < number).cloned();
-    let after = published.layers.iter().skip_while(|l| l.segment().number() <= number).cloned();
+    let before = published
+        .layers
+        .iter()
+        .take_while(|l| l.segment().number() < number)
+        .cloned();
+    let after = published
+        .layers
+        .iter()
+        .skip_while(|l| l.segment().number() <= number)
+        .cloned();
     let layers: Vec<_> = before.chain([layer]).chain(after).collect();
     published.layers = layers.into();
 }
@@ -79,7 +90,10 @@ pub(crate) struct SpareSlot {
 
 impl SpareSlot {
     pub(crate) fn new() -> Self {
-        Self { state: Mutex::new(SpareState::None), changed: Condvar::new() }
+        Self {
+            state: Mutex::new(SpareState::None),
+            changed: Condvar::new(),
+        }
     }
 
     /// The spare, waited for if it is being made; `None` if there is none of this number.
@@ -135,7 +149,10 @@ pub(crate) struct Backlog {
 
 impl Backlog {
     pub(crate) fn new() -> Self {
-        Self { waiting: Mutex::new(0), changed: Condvar::new() }
+        Self {
+            waiting: Mutex::new(0),
+            changed: Condvar::new(),
+        }
     }
 
     pub(crate) fn add(&self) {

@@ -79,7 +79,9 @@ impl Query {
 
     /// Narrows every region to revisions and recorded times from these on.
     pub(crate) fn narrowed(mut self, from_revision: u64, since: u64) -> Self {
-        self.regions.iter_mut().for_each(|region| region.narrow(from_revision, since));
+        self.regions
+            .iter_mut()
+            .for_each(|region| region.narrow(from_revision, since));
         self
     }
 

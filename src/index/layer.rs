@@ -5,8 +5,8 @@
 
 use crate::error::{Result, StoreError, StoreErrorKind};
 use crate::format::checkpoint::Checkpoint;
-use crate::index::live::LiveIndex;
 use crate::format::sidx::{Axis16, NameAxis};
+use crate::index::live::LiveIndex;
 use crate::index::sidx::Sidx;
 use crate::io::{Access, Disk, Map};
 use crate::log::event::EventRef;
@@ -44,7 +44,11 @@ pub(crate) struct Span {
 
 #[derive(Debug)]
 enum Rows {
-    Fixed { span: Span, index: RwLock<Option<Arc<Sidx>>>, source: Source },
+    Fixed {
+        span: Span,
+        index: RwLock<Option<Arc<Sidx>>>,
+        source: Source,
+    },
     Live(RwLock<LiveIndex>),
 }
 
@@ -52,7 +56,10 @@ enum Rows {
 #[derive(Debug)]
 pub(crate) enum Source {
     /// The footer of a sealed segment, or the side file that replaces it.
-    Footer { disk: Arc<dyn Disk>, store_id: [u8; 16] },
+    Footer {
+        disk: Arc<dyn Disk>,
+        store_id: [u8; 16],
+    },
     /// Checked whole when it was opened.
     Checkpoint,
 }
@@ -76,12 +83,26 @@ impl Layer {
         index: Option<Sidx>,
     ) -> Self {
         let index = RwLock::new(index.map(Arc::new));
-        Self { segment, first_position, digest_before, rows: Rows::Fixed { span, index, source } }
+        Self {
+            segment,
+            first_position,
+            digest_before,
+            rows: Rows::Fixed {
+                span,
+                index,
+                source,
+            },
+        }
     }
 
     pub(crate) fn live(segment: Arc<Segment>, digest_before: [u8; 32], index: LiveIndex) -> Self {
         let first_position = index.first_position();
-        Self { segment, first_position, digest_before, rows: Rows::Live(RwLock::new(index)) }
+        Self {
+            segment,
+            first_position,
+            digest_before,
+            rows: Rows::Live(RwLock::new(index)),
+        }
     }
 
     pub(crate) fn segment(&self) -> &Arc<Segment> {
@@ -122,7 +143,8 @@ impl Layer {
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.live_index().map_or(0, |index| index.read().approx_heap_bytes())
+        self.live_index()
+            .map_or(0, |index| index.read().approx_heap_bytes())
     }
 
     /// How many rows there are at or below position `upto`.
@@ -137,16 +159,27 @@ impl Layer {
     }
 
     /// The event in `row`.
-    pub(crate) fn event<'a>(&'a self, row: u32, staged: Option<Staged<'a>>) -> Result<EventRef<'a>> {
+    pub(crate) fn event<'a>(
+        &'a self,
+        row: u32,
+        staged: Option<Staged<'a>>,
+    ) -> Result<EventRef<'a>> {
         let offset = match &self.rows {
-            Rows::Live(index) => index.read().offset(row).ok_or_else(|| self.no_such_row(row))?,
+            Rows::Live(index) => index
+                .read()
+                .offset(row)
+                .ok_or_else(|| self.no_such_row(row))?,
             Rows::Fixed { .. } => self.with(|index| index.offset(row))?,
         };
-        self.segment.event(u64::from(offset), self.position(row), staged)
+        self.segment
+            .event(u64::from(offset), self.position(row), staged)
     }
 
     fn no_such_row(&self, row: u32) -> StoreError {
-        StoreError::corrupt(format!("the index of {} has no row {row}; reopen the store", self.segment.name()))
+        StoreError::corrupt(format!(
+            "the index of {} has no row {row}; reopen the store",
+            self.segment.name()
+        ))
     }
 
     /// The row of the event with this id.
@@ -172,19 +205,29 @@ impl Layer {
     }
 
     /// The newest of the first `rows` rows that is of this entity.
-    pub(crate) fn last_of_entity(&self, entity: &str, digest: &[u8; 16], rows: u32) -> Result<Option<u32>> {
+    pub(crate) fn last_of_entity(
+        &self,
+        entity: &str,
+        digest: &[u8; 16],
+        rows: u32,
+    ) -> Result<Option<u32>> {
         match &self.rows {
             Rows::Live(index) => {
                 let index = index.read();
                 let list = index.list(NameAxis::Entity, entity).unwrap_or_default();
                 let below = list.partition_point(|row| *row < rows);
-                Ok(below.checked_sub(1).and_then(|last| list.get(last)).copied())
+                Ok(below
+                    .checked_sub(1)
+                    .and_then(|last| list.get(last))
+                    .copied())
             }
             Rows::Fixed { .. } => self.with(|index| {
                 if !index.may_contain(Axis16::Entity, digest)? {
                     return Ok(None);
                 }
-                let Some(list) = index.list(NameAxis::Entity, entity)? else { return Ok(None) };
+                let Some(list) = index.list(NameAxis::Entity, entity)? else {
+                    return Ok(None);
+                };
                 match list.lower_bound(rows)?.checked_sub(1) {
                     Some(last) => list.nth(last).map(Some),
                     None => Ok(None),
@@ -198,14 +241,18 @@ impl Layer {
         match (axis, &self.rows) {
             (Axis::All, Rows::Live(index)) => Ok(index.read().rows()),
             (Axis::All, Rows::Fixed { .. }) => Ok(self.rows_upto(u64::MAX)),
-            (Axis::Name(axis, name), Rows::Live(index)) => {
-                Ok(count(index.read().list(*axis, name).unwrap_or_default().len()))
-            }
+            (Axis::Name(axis, name), Rows::Live(index)) => Ok(count(
+                index.read().list(*axis, name).unwrap_or_default().len(),
+            )),
             (Axis::Name(axis, name), Rows::Fixed { .. }) => {
                 self.with(|index| Ok(index.list(*axis, name)?.map_or(0, |list| list.len())))
             }
-            (Axis::Correlation(id), Rows::Live(index)) => Ok(count(index.read().correlated(id).len())),
-            (Axis::Correlation(id), Rows::Fixed { .. }) => self.with(|index| Ok(index.correlated(id)?.len())),
+            (Axis::Correlation(id), Rows::Live(index)) => {
+                Ok(count(index.read().correlated(id).len()))
+            }
+            (Axis::Correlation(id), Rows::Fixed { .. }) => {
+                self.with(|index| Ok(index.correlated(id)?.len()))
+            }
         }
     }
 
@@ -262,10 +309,14 @@ impl Layer {
             (Axis::Name(axis, name), Rows::Live(live)) => {
                 from_slice(live.read().list(*axis, name).unwrap_or_default(), page)
             }
-            (Axis::Correlation(id), Rows::Live(live)) => from_slice(live.read().correlated(id), page),
+            (Axis::Correlation(id), Rows::Live(live)) => {
+                from_slice(live.read().correlated(id), page)
+            }
             (Axis::Name(axis, name), Rows::Fixed { .. }) => self.with(|sidx| {
                 page.clear();
-                let Some(list) = sidx.list(*axis, name)? else { return Ok(()) };
+                let Some(list) = sidx.list(*axis, name)? else {
+                    return Ok(());
+                };
                 for nth in choose(&|row| list.lower_bound(row))? {
                     page.push(list.nth(nth)?);
                 }
@@ -283,7 +334,12 @@ impl Layer {
     }
 
     /// Calls `visit` with the rows of each name with this prefix, if the layer's names are sorted; else says no.
-    pub(crate) fn rows_of_prefix(&self, axis: NameAxis, prefix: &str, mut visit: impl FnMut(u32)) -> Result<bool> {
+    pub(crate) fn rows_of_prefix(
+        &self,
+        axis: NameAxis,
+        prefix: &str,
+        mut visit: impl FnMut(u32),
+    ) -> Result<bool> {
         if self.live_index().is_some() {
             return Ok(false);
         }
@@ -334,14 +390,27 @@ impl Layer {
             return Err(StoreError::corrupt("the checkpoint's index is not open"));
         };
         let (map, name) = (self.segment.map()?, self.segment.name());
-        let sidx = Sidx::open_at_end(Arc::clone(map), map.len(), store_id, self.segment.number(), &name)?;
+        let sidx = Sidx::open_at_end(
+            Arc::clone(map),
+            map.len(),
+            store_id,
+            self.segment.number(),
+            &name,
+        )?;
         let sidx = Arc::new(sidx);
         *slot.write() = Some(Arc::clone(&sidx));
         Ok(sidx)
     }
 
-    fn rebuild(&self, slot: &RwLock<Option<Arc<Sidx>>>, source: &Source, why: StoreError) -> Result<Arc<Sidx>> {
-        let Source::Footer { disk, store_id } = source else { return Err(why) };
+    fn rebuild(
+        &self,
+        slot: &RwLock<Option<Arc<Sidx>>>,
+        source: &Source,
+        why: StoreError,
+    ) -> Result<Arc<Sidx>> {
+        let Source::Footer { disk, store_id } = source else {
+            return Err(why);
+        };
         let number = self.segment.number();
         let sidx = match open_side_index(&**disk, store_id, number) {
             Ok(sidx) => sidx,
@@ -367,7 +436,10 @@ pub(crate) fn open_side_index(disk: &dyn Disk, store_id: &[u8; 16], number: u64)
 }
 
 /// The checkpoint and the index in it, read whole once; `None` if the file is not there.
-pub(crate) fn open_checkpoint(disk: &dyn Disk, store_id: &[u8; 16]) -> Result<Option<(Checkpoint, Option<Sidx>)>> {
+pub(crate) fn open_checkpoint(
+    disk: &dyn Disk,
+    store_id: &[u8; 16],
+) -> Result<Option<(Checkpoint, Option<Sidx>)>> {
     let map = match map_whole(disk, CHECKPOINT) {
         Ok(map) => map,
         Err(e) if e.kind() == StoreErrorKind::NotFound => return Ok(None),
@@ -375,14 +447,22 @@ pub(crate) fn open_checkpoint(disk: &dyn Disk, store_id: &[u8; 16]) -> Result<Op
     };
     let len = usize::try_from(map.len()).unwrap_or(usize::MAX);
     let bytes = map.slice(0, len).unwrap_or_default();
-    let (checkpoint, index) = Checkpoint::decode(bytes).map_err(|e| decode_error(CHECKPOINT, 0, &e))?;
+    let (checkpoint, index) =
+        Checkpoint::decode(bytes).map_err(|e| decode_error(CHECKPOINT, 0, &e))?;
     if checkpoint.store_id != *store_id {
         return Err(StoreError::corrupt("the checkpoint is another store's"));
     }
     if index.is_empty() {
         return Ok(Some((checkpoint, None)));
     }
-    let sidx = Sidx::open(Arc::clone(&map), index.start, index.end, store_id, checkpoint.active_segment, CHECKPOINT)?;
+    let sidx = Sidx::open(
+        Arc::clone(&map),
+        index.start,
+        index.end,
+        store_id,
+        checkpoint.active_segment,
+        CHECKPOINT,
+    )?;
     sidx.check()?;
     Ok(Some((checkpoint, Some(sidx))))
 }
@@ -402,7 +482,11 @@ fn lower_bound_by(len: u32, row: u32, nth: impl Fn(u32) -> Result<u32>) -> Resul
     let (mut low, mut high) = (0, len);
     while low < high {
         let middle = low + (high - low) / 2;
-        if nth(middle)? < row { low = middle + 1 } else { high = middle }
+        if nth(middle)? < row {
+            low = middle + 1
+        } else {
+            high = middle
+        }
     }
     Ok(low)
 }

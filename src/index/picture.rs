@@ -30,7 +30,9 @@ pub(crate) struct Picture<'a> {
 impl<'a> Picture<'a> {
     /// The layer that `position` lies in.
     pub(crate) fn layer_of(&self, position: u64) -> Option<usize> {
-        let after = self.layers.partition_point(|layer| layer.first_position() <= position);
+        let after = self
+            .layers
+            .partition_point(|layer| layer.first_position() <= position);
         after.checked_sub(1)
     }
 
@@ -39,9 +41,14 @@ impl<'a> Picture<'a> {
         if position == 0 || position > self.upto {
             return Ok(None);
         }
-        let Some(layer) = self.layer_of(position).and_then(|at| self.layers.get(at)) else { return Ok(None) };
+        let Some(layer) = self.layer_of(position).and_then(|at| self.layers.get(at)) else {
+            return Ok(None);
+        };
         let row = layer.rows_upto(position).saturating_sub(1);
-        Ok(Some(Hit { event: layer.event(row, self.staged)?, layer }))
+        Ok(Some(Hit {
+            event: layer.event(row, self.staged)?,
+            layer,
+        }))
     }
 
     /// The event with an id, if its position is above `after`.
@@ -63,7 +70,10 @@ impl<'a> Picture<'a> {
             let Some(row) = find(layer)? else { continue };
             let position = layer.position(row);
             if position > after && position <= self.upto {
-                return Ok(Some(Hit { event: layer.event(row, self.staged)?, layer }));
+                return Ok(Some(Hit {
+                    event: layer.event(row, self.staged)?,
+                    layer,
+                }));
             }
         }
         Ok(None)
@@ -71,11 +81,19 @@ impl<'a> Picture<'a> {
 
     /// The layers that hold anything after a position, newest first.
     fn layers_after(&self, after: u64) -> impl Iterator<Item = &'a Arc<Layer>> {
-        self.layers.iter().rev().take_while(move |layer| layer.last_position() > after)
+        self.layers
+            .iter()
+            .rev()
+            .take_while(move |layer| layer.last_position() > after)
     }
 
     /// The newest event of an entity, if its position is above `after`.
-    pub(crate) fn last_of(&self, entity: &str, digest: &[u8; 16], after: u64) -> Result<Option<EventRef<'a>>> {
+    pub(crate) fn last_of(
+        &self,
+        entity: &str,
+        digest: &[u8; 16],
+        after: u64,
+    ) -> Result<Option<EventRef<'a>>> {
         for layer in self.layers_after(after) {
             let rows = layer.rows_upto(self.upto);
             if let Some(row) = layer.last_of_entity(entity, digest, rows)? {
@@ -89,17 +107,26 @@ impl<'a> Picture<'a> {
     }
 
     /// The end of an entity's stream, if it has any.
-    pub(crate) fn head_of(&self, entity: &str, digest: &[u8; 16], after: u64) -> Result<Option<StreamHead>> {
-        Ok(self.last_of(entity, digest, after)?.map(|event| StreamHead {
-            revision: event.revision().get(),
-            position: event.position().get(),
-            hash: event.layout().hash,
-        }))
+    pub(crate) fn head_of(
+        &self,
+        entity: &str,
+        digest: &[u8; 16],
+        after: u64,
+    ) -> Result<Option<StreamHead>> {
+        Ok(self
+            .last_of(entity, digest, after)?
+            .map(|event| StreamHead {
+                revision: event.revision().get(),
+                position: event.position().get(),
+                hash: event.layout().hash,
+            }))
     }
 
     /// How many events an entity has.
     pub(crate) fn revision(&self, entity: &str) -> Result<u64> {
-        Ok(self.head_of(entity, &entity_digest(entity), 0)?.map_or(0, |head| head.revision))
+        Ok(self
+            .head_of(entity, &entity_digest(entity), 0)?
+            .map_or(0, |head| head.revision))
     }
 }
 
@@ -108,7 +135,9 @@ pub(crate) fn receipts_of(picture: &Picture<'_>, first: u64, len: u32) -> Result
     (first..first.saturating_add(u64::from(len)))
         .map(|position| {
             let hit = picture.at(position)?.ok_or_else(|| {
-                StoreError::corrupt(format!("event {position} of a batch is missing; run a verification"))
+                StoreError::corrupt(format!(
+                    "event {position} of a batch is missing; run a verification"
+                ))
             })?;
             let event = hit.event;
             Ok(Receipt {

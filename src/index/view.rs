@@ -61,11 +61,20 @@ pub struct View {
 
 impl View {
     pub(crate) fn new(layers: Arc<[Arc<Layer>]>, head: Head, durable: u64) -> Self {
-        Self { layers, upto: head.position.get(), durable, head: Some(head) }
+        Self {
+            layers,
+            upto: head.position.get(),
+            durable,
+            head: Some(head),
+        }
     }
 
     pub(crate) fn picture(&self) -> Picture<'_> {
-        Picture { layers: &self.layers, upto: self.upto, staged: None }
+        Picture {
+            layers: &self.layers,
+            upto: self.upto,
+            staged: None,
+        }
     }
 
     /// The last position in this picture.
@@ -83,8 +92,15 @@ impl View {
             return Ok(head);
         }
         let picture = self.picture();
-        let Some(layer) = picture.layer_of(self.upto).and_then(|at| self.layers.get(at)) else {
-            return Ok(Head { position: Position::ZERO, digest: Digest::ZERO, recorded_at: Timestamp::default() });
+        let Some(layer) = picture
+            .layer_of(self.upto)
+            .and_then(|at| self.layers.get(at))
+        else {
+            return Ok(Head {
+                position: Position::ZERO,
+                digest: Digest::ZERO,
+                recorded_at: Timestamp::default(),
+            });
         };
         let mut digest = *layer.digest_before();
         let mut recorded_at = Timestamp::default();
@@ -93,7 +109,11 @@ impl View {
             digest = fold_digest(&digest, event.hash().as_bytes());
             recorded_at = event.recorded_at();
         }
-        Ok(Head { position: self.position(), digest: Digest::from_bytes(digest), recorded_at })
+        Ok(Head {
+            position: self.position(),
+            digest: Digest::from_bytes(digest),
+            recorded_at,
+        })
     }
 
     /// The picture as it was at `position`; inside a batch, at the end of the one before.
@@ -117,7 +137,11 @@ impl View {
             }
             _ => position,
         };
-        Ok(View { upto, head: None, ..self.clone() })
+        Ok(View {
+            upto,
+            head: None,
+            ..self.clone()
+        })
     }
 
     /// The picture as it was at a recorded time: all that was recorded then or before.
@@ -129,7 +153,11 @@ impl View {
         let mut walk = Walk::new(region.into(), Direction::Backward, (1, u64::MAX), 1);
         match walk.next(&self.picture()).transpose()? {
             Some(hit) => self.at_position(hit.event.position()),
-            None => Ok(View { upto: 0, head: None, ..self.clone() }),
+            None => Ok(View {
+                upto: 0,
+                head: None,
+                ..self.clone()
+            }),
         }
     }
 
@@ -138,7 +166,10 @@ impl View {
     /// # Errors
     /// `Corrupt` when the event or its index is damaged; `NotFound` when retention removed it.
     pub fn get(&self, id: impl Into<EventId>) -> Result<Option<EventRef<'_>>> {
-        Ok(self.picture().by_id(id.into().as_bytes(), 0)?.map(|hit| hit.event))
+        Ok(self
+            .picture()
+            .by_id(id.into().as_bytes(), 0)?
+            .map(|hit| hit.event))
     }
 
     /// The event at this position.
@@ -146,7 +177,10 @@ impl View {
     /// # Errors
     /// As [`View::get`].
     pub fn at(&self, position: impl Into<Position>) -> Result<Option<EventRef<'_>>> {
-        Ok(self.picture().at(position.into().get())?.map(|hit| hit.event))
+        Ok(self
+            .picture()
+            .at(position.into().get())?
+            .map(|hit| hit.event))
     }
 
     /// The events of an entity, first to last.
@@ -178,8 +212,15 @@ impl View {
     ///
     /// # Errors
     /// `Argument` for a query with an invalid term.
-    pub fn query_with(&self, query: impl Into<Query>, options: ReadOptions) -> Result<EventRefs<'_>> {
-        Ok(EventRefs { view: self, walk: options.walk(query.into())? })
+    pub fn query_with(
+        &self,
+        query: impl Into<Query>,
+        options: ReadOptions,
+    ) -> Result<EventRefs<'_>> {
+        Ok(EventRefs {
+            view: self,
+            walk: options.walk(query.into())?,
+        })
     }
 
     /// The events of a scope, first to last.
@@ -222,9 +263,14 @@ impl View {
     pub fn receipt(&self, key: impl AsRef<[u8]>) -> Result<Option<Vec<Receipt>>> {
         name::check_key(key.as_ref())?;
         let picture = self.picture();
-        let Some(hit) = picture.by_key(&key_digest(key.as_ref()), 0)? else { return Ok(None) };
-        let mut receipts = receipts_of(&picture, hit.event.position().get(), hit.event.batch_len())?;
-        receipts.iter_mut().for_each(|r| r.durable = r.position.get() <= self.durable);
+        let Some(hit) = picture.by_key(&key_digest(key.as_ref()), 0)? else {
+            return Ok(None);
+        };
+        let mut receipts =
+            receipts_of(&picture, hit.event.position().get(), hit.event.batch_len())?;
+        receipts
+            .iter_mut()
+            .for_each(|r| r.durable = r.position.get() <= self.durable);
         Ok(Some(receipts))
     }
 }
@@ -241,7 +287,9 @@ impl<'a> Iterator for EventRefs<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let view = self.view;
-        self.walk.next(&view.picture()).map(|hit| hit.map(|hit| hit.event))
+        self.walk
+            .next(&view.picture())
+            .map(|hit| hit.map(|hit| hit.event))
     }
 }
 
@@ -256,7 +304,10 @@ pub struct Events {
 
 impl Events {
     pub(crate) fn new(view: View, query: Query, options: ReadOptions) -> Result<Self> {
-        Ok(Self { view, walk: options.walk(query)? })
+        Ok(Self {
+            view,
+            walk: options.walk(query)?,
+        })
     }
 
     /// The view that they are read from.
@@ -270,7 +321,9 @@ impl Iterator for Events {
     type Item = Result<Event>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.walk.next(&self.view.picture()).map(|hit| hit.map(Hit::owned))
+        self.walk
+            .next(&self.view.picture())
+            .map(|hit| hit.map(Hit::owned))
     }
 }
 

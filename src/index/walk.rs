@@ -48,8 +48,22 @@ pub(crate) struct Walk {
 
 impl Walk {
     /// A walk over the events at positions `low..=high`, at most `limit` of them.
-    pub(crate) fn new(query: Query, direction: Direction, (low, high): (u64, u64), limit: usize) -> Self {
-        Self { query, direction, low, high, left: limit, layer: None, next_layer: None, streams: Vec::new() }
+    pub(crate) fn new(
+        query: Query,
+        direction: Direction,
+        (low, high): (u64, u64),
+        limit: usize,
+    ) -> Self {
+        Self {
+            query,
+            direction,
+            low,
+            high,
+            left: limit,
+            layer: None,
+            next_layer: None,
+            streams: Vec::new(),
+        }
     }
 
     /// The next match; `None` at the end, and for good after an error.
@@ -73,11 +87,16 @@ impl Walk {
                 }
                 continue;
             };
-            let Some(layer) = picture.layers.get(at) else { return Ok(None) };
+            let Some(layer) = picture.layers.get(at) else {
+                return Ok(None);
+            };
             if let Some(event) = self.next_in(layer, picture)? {
                 return Ok(Some(Hit { event, layer }));
             }
-            match self.next_layer.and_then(|next| picture.layers.get(next).map(|_| next)) {
+            match self
+                .next_layer
+                .and_then(|next| picture.layers.get(next).map(|_| next))
+            {
                 Some(next) => self.enter(next, picture)?,
                 None => return Ok(None),
             }
@@ -106,9 +125,13 @@ impl Walk {
             Direction::Backward => at.checked_sub(1),
         };
         self.streams.clear();
-        let Some(layer) = picture.layers.get(at) else { return Ok(()) };
+        let Some(layer) = picture.layers.get(at) else {
+            return Ok(());
+        };
         if layer.first_position() > self.high || layer.last_position() < self.low {
-            self.next_layer = if layer.first_position() > self.high && self.direction == Direction::Forward {
+            self.next_layer = if layer.first_position() > self.high
+                && self.direction == Direction::Forward
+            {
                 None
             } else if layer.last_position() < self.low && self.direction == Direction::Backward {
                 None
@@ -126,11 +149,17 @@ impl Walk {
         Ok(())
     }
 
-    fn next_in<'a>(&mut self, layer: &'a Layer, picture: &Picture<'a>) -> Result<Option<EventRef<'a>>> {
+    fn next_in<'a>(
+        &mut self,
+        layer: &'a Layer,
+        picture: &Picture<'a>,
+    ) -> Result<Option<EventRef<'a>>> {
         loop {
             let mut next: Option<u32> = None;
             for stream in &mut self.streams {
-                let Some(row) = stream.peek(layer, self.direction)? else { continue };
+                let Some(row) = stream.peek(layer, self.direction)? else {
+                    continue;
+                };
                 next = Some(match (next, self.direction) {
                     (None, _) => row,
                     (Some(other), Direction::Forward) => row.min(other),
@@ -176,7 +205,12 @@ struct RowBounds {
 impl RowBounds {
     const NONE: Self = Self { low: 0, high: 0 };
 
-    fn of(layer: &Layer, region: &Region, (low, high): (u64, u64), picture: &Picture<'_>) -> Result<Self> {
+    fn of(
+        layer: &Layer,
+        region: &Region,
+        (low, high): (u64, u64),
+        picture: &Picture<'_>,
+    ) -> Result<Self> {
         let (first, last) = region.position_range();
         let mut bounds = Self {
             low: row_before(layer, low.max(first)),
@@ -189,11 +223,19 @@ impl RowBounds {
         Ok(bounds)
     }
 
-    fn within_times(&mut self, layer: &Layer, (first, last): (u64, u64), picture: &Picture<'_>) -> Result<()> {
+    fn within_times(
+        &mut self,
+        layer: &Layer,
+        (first, last): (u64, u64),
+        picture: &Picture<'_>,
+    ) -> Result<()> {
         if (first, last) == (0, u64::MAX) || self.low >= self.high {
             return Ok(());
         }
-        if layer.recorded_span().is_some_and(|(oldest, newest)| newest < first || oldest > last) {
+        if layer
+            .recorded_span()
+            .is_some_and(|(oldest, newest)| newest < first || oldest > last)
+        {
             *self = Self::NONE;
             return Ok(());
         }
@@ -220,14 +262,21 @@ impl RowBounds {
             *self = Self::NONE;
             return Ok(());
         }
-        let base = layer.event(layer.nth(&axis, 0)?, picture.staged)?.revision().get();
+        let base = layer
+            .event(layer.nth(&axis, 0)?, picture.staged)?
+            .revision()
+            .get();
         let skip = u32::try_from(first.saturating_sub(base)).unwrap_or(u32::MAX);
         if skip >= len || last < base {
             *self = Self::NONE;
             return Ok(());
         }
         self.low = self.low.max(layer.nth(&axis, skip)?);
-        if let Some(over) = last.checked_sub(base).and_then(|n| u32::try_from(n).ok()).and_then(|n| n.checked_add(1)) {
+        if let Some(over) = last
+            .checked_sub(base)
+            .and_then(|n| u32::try_from(n).ok())
+            .and_then(|n| n.checked_add(1))
+        {
             if over < len {
                 self.high = self.high.min(layer.nth(&axis, over)?);
             }
@@ -246,7 +295,11 @@ fn first_row(bounds: RowBounds, holds: impl Fn(u32) -> Result<bool>) -> Result<u
     let (mut low, mut high) = (bounds.low, bounds.high);
     while low < high {
         let middle = low + (high - low) / 2;
-        if holds(middle)? { high = middle } else { low = middle + 1 }
+        if holds(middle)? {
+            high = middle
+        } else {
+            low = middle + 1
+        }
     }
     Ok(low)
 }
@@ -272,7 +325,12 @@ enum Candidates {
 
 impl Stream {
     /// Picks the narrowest axis; `None` when the layer has nothing of the region.
-    fn open(layer: &Layer, region: usize, wanted: &Region, bounds: RowBounds) -> Result<Option<Self>> {
+    fn open(
+        layer: &Layer,
+        region: usize,
+        wanted: &Region,
+        bounds: RowBounds,
+    ) -> Result<Option<Self>> {
         if bounds.low >= bounds.high {
             return Ok(None);
         }
@@ -288,7 +346,9 @@ impl Stream {
         for axis in exact_axes(wanted) {
             let len = layer.axis_len(&axis)?;
             if let Axis::Correlation(id) = &axis {
-                stream.extra = layer.find_id(id)?.filter(|row| bounds.low <= *row && *row < bounds.high);
+                stream.extra = layer
+                    .find_id(id)?
+                    .filter(|row| bounds.low <= *row && *row < bounds.high);
                 if len == 0 && stream.extra.is_none() {
                     return Ok(None);
                 }
@@ -340,7 +400,9 @@ impl Stream {
     fn turn_page(&mut self, layer: &Layer, direction: Direction) -> Result<()> {
         let bounds = (self.bounds.low, self.bounds.high);
         match &self.source {
-            Candidates::List(axis) => layer.page(axis, bounds, direction, self.page_rows, &mut self.page)?,
+            Candidates::List(axis) => {
+                layer.page(axis, bounds, direction, self.page_rows, &mut self.page)?
+            }
             Candidates::Bits(bits) => bits.page(bounds, direction, self.page_rows, &mut self.page),
         }
         self.page_rows = (self.page_rows * 4).min(MOST_PAGE_ROWS);
@@ -364,9 +426,14 @@ fn exact_axes(region: &Region) -> impl Iterator<Item = Axis> {
         [only] => name(NameAxis::Kind, Some(only)),
         _ => None,
     };
-    let correlation = region.correlation_id().map(|id| Axis::Correlation(*id.as_bytes()));
-    let tags: Vec<Axis> =
-        region.tags().iter().map(|tag| Axis::Name(NameAxis::Tag, Arc::clone(tag))).collect();
+    let correlation = region
+        .correlation_id()
+        .map(|id| Axis::Correlation(*id.as_bytes()));
+    let tags: Vec<Axis> = region
+        .tags()
+        .iter()
+        .map(|tag| Axis::Name(NameAxis::Tag, Arc::clone(tag)))
+        .collect();
     name(NameAxis::Entity, region.entity_match())
         .into_iter()
         .chain(name(NameAxis::Scope, region.scope_match()))
@@ -378,7 +445,10 @@ fn exact_axes(region: &Region) -> impl Iterator<Item = Axis> {
 /// The rows of names that share a prefix, or of several kinds, if they are fewer than `best`.
 fn narrower_bits(layer: &Layer, region: &Region, best: u32) -> Result<Option<Bits>> {
     let mut narrowest: Option<Bits> = None;
-    let prefixes = [(NameAxis::Entity, region.entity_match()), (NameAxis::Scope, region.scope_match())];
+    let prefixes = [
+        (NameAxis::Entity, region.entity_match()),
+        (NameAxis::Scope, region.scope_match()),
+    ];
     for (axis, wanted) in prefixes {
         if let Some(Match::Prefix(prefix)) = wanted {
             let mut bits = Bits::new(layer.axis_len(&Axis::All)?);
@@ -409,7 +479,13 @@ fn bits_of_kinds(layer: &Layer, kinds: &[Match]) -> Result<Option<Bits>> {
             Match::Exact(name) => {
                 let axis = Axis::Name(NameAxis::Kind, Arc::clone(name));
                 rows.clear();
-                layer.page(&axis, (0, u32::MAX), Direction::Forward, u32::MAX, &mut rows)?;
+                layer.page(
+                    &axis,
+                    (0, u32::MAX),
+                    Direction::Forward,
+                    u32::MAX,
+                    &mut rows,
+                )?;
                 rows.iter().for_each(|row| bits.set(*row));
             }
         }
@@ -426,11 +502,19 @@ struct Bits {
 
 impl Bits {
     fn new(rows: u32) -> Self {
-        Self { words: vec![0; usize::try_from(rows).unwrap_or_default().div_ceil(64)], count: 0 }
+        Self {
+            words: vec![0; usize::try_from(rows).unwrap_or_default().div_ceil(64)],
+            count: 0,
+        }
     }
 
     fn set(&mut self, row: u32) {
-        let Some(word) = usize::try_from(row / 64).ok().and_then(|w| self.words.get_mut(w)) else { return };
+        let Some(word) = usize::try_from(row / 64)
+            .ok()
+            .and_then(|w| self.words.get_mut(w))
+        else {
+            return;
+        };
         let bit = 1 << (row % 64);
         self.count += u32::from(*word & bit == 0);
         *word |= bit;
@@ -444,7 +528,11 @@ impl Bits {
     }
 
     fn has(&self, row: u32) -> bool {
-        let word = usize::try_from(row / 64).ok().and_then(|w| self.words.get(w)).copied().unwrap_or(0);
+        let word = usize::try_from(row / 64)
+            .ok()
+            .and_then(|w| self.words.get(w))
+            .copied()
+            .unwrap_or(0);
         word & (1 << (row % 64)) != 0
     }
 

@@ -23,7 +23,9 @@ static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
 
 /// The final length of segment `number` when the setting is `segment_bytes`.
 pub(crate) fn planned_bytes(number: u64, segment_bytes: u64) -> u64 {
-    let doublings = u32::try_from(number.saturating_sub(1)).unwrap_or(u32::MAX).min(20);
+    let doublings = u32::try_from(number.saturating_sub(1))
+        .unwrap_or(u32::MAX)
+        .min(20);
     (FIRST_SEGMENT_BYTES << doublings).min(segment_bytes)
 }
 
@@ -41,7 +43,12 @@ impl Spare {
     pub(crate) fn make(disk: &dyn Disk, number: u64, final_bytes: u64) -> io::Result<Self> {
         let name = segment_name(number);
         let file = disk.open(&name, Access::CreateNew)?;
-        let mut spare = Self { number, final_bytes, file, filled: 0 };
+        let mut spare = Self {
+            number,
+            final_bytes,
+            file,
+            filled: 0,
+        };
         match spare.prepare(disk) {
             Ok(()) => Ok(spare),
             Err(error) => {
@@ -75,7 +82,9 @@ fn fill(disk: &dyn Disk, file: &dyn DiskFile, from: u64, final_bytes: u64) -> io
         return Ok(final_bytes);
     }
     let len = FILL_STEP_BYTES.min(final_bytes.saturating_sub(from));
-    let zeros = ZEROS.get(..usize::try_from(len).unwrap_or_default()).unwrap_or_default();
+    let zeros = ZEROS
+        .get(..usize::try_from(len).unwrap_or_default())
+        .unwrap_or_default();
     write_all_at(file, zeros, from).map_err(|e| e.source)?;
     Ok(from + len)
 }
@@ -103,11 +112,32 @@ pub(crate) struct Active {
 impl Active {
     /// Makes a spare part of the log by writing its header; the first group's sync makes both durable.
     pub(crate) fn start(disk: Arc<dyn Disk>, spare: Spare, header: SegmentHeader) -> Result<Self> {
-        let Spare { final_bytes, file, filled, number } = spare;
-        write_all_at(&*file, &header.encode(), 0)
-            .map_err(|e| StoreError::io(format_args!("writing the header of {}", segment_name(number)), e.source))?;
-        let segment = Arc::new(Segment::active(Arc::clone(&disk), &*file, &header, final_bytes)?);
-        Ok(Self { disk, file, header, segment, final_bytes, filled })
+        let Spare {
+            final_bytes,
+            file,
+            filled,
+            number,
+        } = spare;
+        write_all_at(&*file, &header.encode(), 0).map_err(|e| {
+            StoreError::io(
+                format_args!("writing the header of {}", segment_name(number)),
+                e.source,
+            )
+        })?;
+        let segment = Arc::new(Segment::active(
+            Arc::clone(&disk),
+            &*file,
+            &header,
+            final_bytes,
+        )?);
+        Ok(Self {
+            disk,
+            file,
+            header,
+            segment,
+            final_bytes,
+            filled,
+        })
     }
 
     /// Goes on in a segment that was found; what follows `end` is zero or nothing.
@@ -118,19 +148,41 @@ impl Active {
         end: u64,
         planned: u64,
     ) -> Result<Self> {
-        let fail = |e| StoreError::io(format_args!("lengthening {}", segment_name(header.number)), e);
+        let fail = |e| {
+            StoreError::io(
+                format_args!("lengthening {}", segment_name(header.number)),
+                e,
+            )
+        };
         let found = file.len().map_err(fail)?;
         let final_bytes = planned.max(found).max(end);
         if found < final_bytes {
             file.set_len(final_bytes).map_err(fail)?;
         }
-        let segment = Arc::new(Segment::active(Arc::clone(&disk), &*file, &header, final_bytes)?);
-        let filled = if disk.preallocates() { end } else { final_bytes };
-        Ok(Self { disk, file, header, segment, final_bytes, filled })
+        let segment = Arc::new(Segment::active(
+            Arc::clone(&disk),
+            &*file,
+            &header,
+            final_bytes,
+        )?);
+        let filled = if disk.preallocates() {
+            end
+        } else {
+            final_bytes
+        };
+        Ok(Self {
+            disk,
+            file,
+            header,
+            segment,
+            final_bytes,
+            filled,
+        })
     }
 
     pub(crate) fn has_room(&self, end: u64, group_bytes: u64) -> bool {
-        end.checked_add(group_bytes).is_some_and(|needed| needed <= self.final_bytes)
+        end.checked_add(group_bytes)
+            .is_some_and(|needed| needed <= self.final_bytes)
     }
 
     /// Writes one group at `at`, the end of the log.
@@ -138,7 +190,8 @@ impl Active {
         let end = at + group.len() as u64;
         while end > self.filled && (group.len() as u64) < UNFILLED_GROUP_BYTES {
             let from = self.filled.max(at);
-            self.filled = fill(&*self.disk, &*self.file, from, self.final_bytes).map_err(nothing_written)?;
+            self.filled =
+                fill(&*self.disk, &*self.file, from, self.final_bytes).map_err(nothing_written)?;
         }
         match write_all_at(&*self.file, group, at) {
             Ok(()) => {
@@ -151,7 +204,12 @@ impl Active {
     }
 
     /// Zeroes what a full disk let through of a group, in space that is its own by now.
-    fn take_back(&self, at: u64, written: usize, full: io::Error) -> std::result::Result<(), WriteFailure> {
+    fn take_back(
+        &self,
+        at: u64,
+        written: usize,
+        full: io::Error,
+    ) -> std::result::Result<(), WriteFailure> {
         let mut done = 0;
         while done < written {
             let len = ZEROS.len().min(written - done);
@@ -166,12 +224,19 @@ impl Active {
 }
 
 fn nothing_written(error: io::Error) -> WriteFailure {
-    if is_full(&error) { WriteFailure::Full(error) } else { WriteFailure::Unknown(error) }
+    if is_full(&error) {
+        WriteFailure::Full(error)
+    } else {
+        WriteFailure::Unknown(error)
+    }
 }
 
 /// Whether the disk, a quota or a limit on file sizes is exhausted: something that may pass.
 pub(crate) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
+    )
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use std::io::{self, ErrorKind};
 
 use crate::error::{Result, StoreError};
 use crate::io::{Access, Disk, DiskFile, read_exact_at, write_all_at};
+use crate::log::files::{SEGMENTS, segment_name, torn_name};
 use crate::log::look::Listed;
 use crate::log::seal;
-use crate::log::files::{SEGMENTS, segment_name, torn_name};
 
 /// How many cuts of one segment are kept aside; the last is replaced when there are more.
 pub(crate) const MAX_TORN_FILES: u32 = 16;
@@ -17,18 +17,36 @@ pub(crate) const MAX_TORN_FILES: u32 = 16;
 const CHUNK_BYTES: u64 = 1024 * 1024;
 
 /// Copies `at..until` aside, zeroes it, and syncs both.
-pub(crate) fn cut(disk: &dyn Disk, file: &dyn DiskFile, number: u64, at: u64, until: u64) -> Result<String> {
-    let fail = |e| StoreError::io(format_args!("cutting the torn tail of {}", segment_name(number)), e);
+pub(crate) fn cut(
+    disk: &dyn Disk,
+    file: &dyn DiskFile,
+    number: u64,
+    at: u64,
+    until: u64,
+) -> Result<String> {
+    let fail = |e| {
+        StoreError::io(
+            format_args!("cutting the torn tail of {}", segment_name(number)),
+            e,
+        )
+    };
     let name = keep_aside(disk, file, number, at, until).map_err(fail)?;
     let zeros = vec![0; chunk(CHUNK_BYTES)];
     for (from, len) in chunks(at, until) {
-        write_all_at(file, zeros.get(..len).unwrap_or_default(), from).map_err(|e| fail(e.source))?;
+        write_all_at(file, zeros.get(..len).unwrap_or_default(), from)
+            .map_err(|e| fail(e.source))?;
     }
     file.sync_all().map_err(fail)?;
     Ok(name)
 }
 
-fn keep_aside(disk: &dyn Disk, file: &dyn DiskFile, number: u64, at: u64, until: u64) -> io::Result<String> {
+fn keep_aside(
+    disk: &dyn Disk,
+    file: &dyn DiskFile,
+    number: u64,
+    at: u64,
+    until: u64,
+) -> io::Result<String> {
     let (name, aside) = new_torn_file(disk, number)?;
     let mut bytes = vec![0; chunk(CHUNK_BYTES)];
     for (from, len) in chunks(at, until) {
@@ -41,7 +59,10 @@ fn keep_aside(disk: &dyn Disk, file: &dyn DiskFile, number: u64, at: u64, until:
     Ok(name)
 }
 
-fn new_torn_file(disk: &dyn Disk, number: u64) -> io::Result<(String, crate::sync::Arc<dyn DiskFile>)> {
+fn new_torn_file(
+    disk: &dyn Disk,
+    number: u64,
+) -> io::Result<(String, crate::sync::Arc<dyn DiskFile>)> {
     for attempt in 1..=MAX_TORN_FILES {
         let name = torn_name(number, attempt);
         match disk.open(&name, Access::CreateNew) {
@@ -59,7 +80,12 @@ fn new_torn_file(disk: &dyn Disk, number: u64) -> io::Result<(String, crate::syn
 /// Writes `from..to` again as it is, and syncs: bytes that only the page cache may hold are then on the disk, also
 /// after a sync that failed and left their pages marked clean.
 pub(crate) fn rewrite(file: &dyn DiskFile, number: u64, from: u64, to: u64) -> Result<()> {
-    let fail = |e| StoreError::io(format_args!("rewriting the unproven tail of {}", segment_name(number)), e);
+    let fail = |e| {
+        StoreError::io(
+            format_args!("rewriting the unproven tail of {}", segment_name(number)),
+            e,
+        )
+    };
     let mut bytes = vec![0; chunk(CHUNK_BYTES.min(to.saturating_sub(from)))];
     for (at, len) in chunks(from, to) {
         let part = bytes.get_mut(..len).unwrap_or_default();

@@ -37,7 +37,14 @@ impl<'a> EventRef<'a> {
         segment: &'a Segment,
         seed: &'a Seed,
     ) -> Self {
-        Self { frame, layout, position, offset, segment, seed }
+        Self {
+            frame,
+            layout,
+            position,
+            offset,
+            segment,
+            seed,
+        }
     }
 
     pub(crate) fn layout(&self) -> &RecordLayout {
@@ -47,7 +54,13 @@ impl<'a> EventRef<'a> {
     /// The same event, owned: it keeps its segment mapped, and copies no payload.
     pub(crate) fn to_owned_in(self, segment: &Arc<Segment>) -> Event {
         let len = self.frame.len();
-        Event { segment: Arc::clone(segment), layout: self.layout, position: self.position, offset: self.offset, len }
+        Event {
+            segment: Arc::clone(segment),
+            layout: self.layout,
+            position: self.position,
+            offset: self.offset,
+            len,
+        }
     }
 
     /// The event's id.
@@ -219,7 +232,10 @@ impl Event {
     /// The event, borrowed.
     #[must_use]
     pub fn borrowed(&self) -> EventRef<'_> {
-        let seed = self.segment.known_seed().expect("an event was read from a mapped segment");
+        let seed = self
+            .segment
+            .known_seed()
+            .expect("an event was read from a mapped segment");
         EventRef {
             frame: self.segment.known_frame(self.offset, self.len),
             layout: self.layout,
@@ -342,7 +358,13 @@ impl fmt::Display for EventRef<'_> {
     /// One line: position, entity, revision, kind, recorded time.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (position, revision) = (self.position, self.layout.revision);
-        write!(f, "{position}  {}  rev {revision}  {}  {}", self.entity(), self.kind(), self.recorded_at())
+        write!(
+            f,
+            "{position}  {}  rev {revision}  {}  {}",
+            self.entity(),
+            self.kind(),
+            self.recorded_at()
+        )
     }
 }
 

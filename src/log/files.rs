@@ -73,7 +73,9 @@ fn read_whole(file: &dyn DiskFile, name: &str) -> Result<Vec<u8>> {
         )));
     }
     let len = usize::try_from(len).map_err(|_| {
-        StoreError::unsupported(format!("{name} is {len} bytes long, too long for this machine"))
+        StoreError::unsupported(format!(
+            "{name} is {len} bytes long, too long for this machine"
+        ))
     })?;
     let mut bytes = vec![0; len];
     read_exact_at(file, &mut bytes, 0).map_err(fail)?;
@@ -81,8 +83,12 @@ fn read_whole(file: &dyn DiskFile, name: &str) -> Result<Vec<u8>> {
 }
 
 pub(crate) fn read_manifest(disk: &dyn Disk) -> Result<Option<Manifest>> {
-    let Some(bytes) = read_small(disk, MANIFEST)? else { return Ok(None) };
-    Manifest::decode(&bytes).map(Some).map_err(|e| decode_error(MANIFEST, 0, &e))
+    let Some(bytes) = read_small(disk, MANIFEST)? else {
+        return Ok(None);
+    };
+    Manifest::decode(&bytes)
+        .map(Some)
+        .map_err(|e| decode_error(MANIFEST, 0, &e))
 }
 
 pub(crate) fn write_manifest(disk: &dyn Disk, manifest: &Manifest) -> Result<()> {
@@ -92,7 +98,9 @@ pub(crate) fn write_manifest(disk: &dyn Disk, manifest: &Manifest) -> Result<()>
 
 /// What the hint says; `None`, with a warning, when there is none or no slot of it is valid.
 pub(crate) fn read_hint(disk: &dyn Disk, store_id: &[u8; 16]) -> Result<Option<Slot>> {
-    let Some(bytes) = read_small(disk, HINT)? else { return Ok(None) };
+    let Some(bytes) = read_small(disk, HINT)? else {
+        return Ok(None);
+    };
     if bytes.iter().all(|b| *b == 0) {
         return Ok(None);
     }
@@ -126,7 +134,11 @@ impl HintFile {
             }
             Err(e) => return Err(fail(e)),
         };
-        Ok(Self { file, store_id, generation })
+        Ok(Self {
+            file,
+            store_id,
+            generation,
+        })
     }
 
     /// Writes over the older slot that `tip` is durable. It is not synced: it can only be late, never early.
@@ -155,7 +167,13 @@ mod tests {
     #[test]
     fn only_our_own_names_are_segments() {
         assert_eq!(parse_segment_name("0000000012.seg"), Some(12));
-        for other in ["12.seg", "0000000000.seg", "000000012a.seg", "0000000012.sidx", "00000000012.seg"] {
+        for other in [
+            "12.seg",
+            "0000000000.seg",
+            "000000012a.seg",
+            "0000000012.sidx",
+            "00000000012.seg",
+        ] {
             assert_eq!(parse_segment_name(other), None, "{other}");
         }
     }

@@ -28,15 +28,24 @@ pub(crate) struct Listed {
 
 /// The segment files in order; their numbers begin with 1 and none is missing.
 pub(crate) fn list_segments(disk: &dyn Disk) -> Result<Vec<Listed>> {
-    let entries =
-        disk.list(SEGMENTS).map_err(|e| StoreError::io(format_args!("listing {SEGMENTS}"), e))?;
+    let entries = disk
+        .list(SEGMENTS)
+        .map_err(|e| StoreError::io(format_args!("listing {SEGMENTS}"), e))?;
     let mut segments = Vec::new();
     for entry in entries {
-        let Some(number) = parse_segment_name(&entry.name) else { continue };
+        let Some(number) = parse_segment_name(&entry.name) else {
+            continue;
+        };
         if !entry.is_file {
-            return Err(StoreError::corrupt(format!("{} is not a regular file", segment_name(number))));
+            return Err(StoreError::corrupt(format!(
+                "{} is not a regular file",
+                segment_name(number)
+            )));
         }
-        segments.push(Listed { number, bytes: entry.bytes });
+        segments.push(Listed {
+            number,
+            bytes: entry.bytes,
+        });
     }
     segments.sort_unstable_by_key(|s| s.number);
     for (expected, listed) in (1..).zip(&segments) {
@@ -54,14 +63,19 @@ pub(crate) fn list_segments(disk: &dyn Disk) -> Result<Vec<Listed>> {
 ///
 /// # Errors
 /// `Unsupported` for a newer format, `Corrupt` for a valid header of another segment or store.
-pub(crate) fn read_header(disk: &dyn Disk, listed: Listed, store_id: &[u8; 16]) -> Result<Option<SegmentHeader>> {
+pub(crate) fn read_header(
+    disk: &dyn Disk,
+    listed: Listed,
+    store_id: &[u8; 16],
+) -> Result<Option<SegmentHeader>> {
     let name = segment_name(listed.number);
     let file = open(disk, &name, Access::Read)?;
     if listed.bytes < GROUPS_START {
         return Ok(None);
     }
     let mut page = vec![0; usize::try_from(GROUPS_START).unwrap_or_default()];
-    read_exact_at(&*file, &mut page, 0).map_err(|e| StoreError::io(format_args!("reading {name}"), e))?;
+    read_exact_at(&*file, &mut page, 0)
+        .map_err(|e| StoreError::io(format_args!("reading {name}"), e))?;
     let header = match SegmentHeader::decode(&page) {
         Ok(header) => header,
         Err(DecodeError::Corrupt(_)) => return Ok(None),
@@ -71,13 +85,21 @@ pub(crate) fn read_header(disk: &dyn Disk, listed: Listed, store_id: &[u8; 16]) 
         return Err(StoreError::corrupt(format!(
             "{name} says that it is segment {} of {}; put the right file in its place",
             header.number,
-            if header.store_id == *store_id { "this store" } else { "another store" },
+            if header.store_id == *store_id {
+                "this store"
+            } else {
+                "another store"
+            },
         )));
     }
     Ok(Some(header))
 }
 
-pub(crate) fn open(disk: &dyn Disk, name: &str, access: Access) -> Result<crate::sync::Arc<dyn DiskFile>> {
+pub(crate) fn open(
+    disk: &dyn Disk,
+    name: &str,
+    access: Access,
+) -> Result<crate::sync::Arc<dyn DiskFile>> {
     disk.open(name, access).map_err(|e| match e.kind() {
         ErrorKind::InvalidData => StoreError::corrupt(format!("{name}: {e}")),
         _ => StoreError::io(format_args!("opening {name}"), e),
@@ -86,7 +108,11 @@ pub(crate) fn open(disk: &dyn Disk, name: &str, access: Access) -> Result<crate:
 
 /// Looks at what follows the last valid group, at which the scan stands; `extent` is the length that the header of
 /// the first invalid group gives, when it can be read.
-pub(crate) fn look_behind(scan: &mut Scan, header: &SegmentHeader, extent: Option<u32>) -> Result<Rest> {
+pub(crate) fn look_behind(
+    scan: &mut Scan,
+    header: &SegmentHeader,
+    extent: Option<u32>,
+) -> Result<Rest> {
     let end = scan.tip.mark.offset;
     let mut seen = Seen::default();
     let mut at = end;
@@ -102,7 +128,11 @@ pub(crate) fn look_behind(scan: &mut Scan, header: &SegmentHeader, extent: Optio
     if seen.used_end <= end {
         return Ok(Rest::Blank);
     }
-    let shape = if is_torn(scan, end, extent)? { Shape::Torn } else { Shape::Whole };
+    let shape = if is_torn(scan, end, extent)? {
+        Shape::Torn
+    } else {
+        Shape::Whole
+    };
     Ok(Rest::Damaged {
         shape,
         later_groups: seen.later_groups,
@@ -136,7 +166,10 @@ impl Seen {
             }
             if let Ok(group) = GroupHeader::decode(candidate, &seed, header.number, offset) {
                 self.later_groups = self.later_groups.saturating_add(1);
-                let synced = Mark { segment: group.synced_segment, offset: group.synced_offset };
+                let synced = Mark {
+                    segment: group.synced_segment,
+                    offset: group.synced_offset,
+                };
                 self.later_synced = self.later_synced.max(synced);
                 self.counted_to = offset + 1;
             }

@@ -99,18 +99,31 @@ pub(crate) fn judge(evidence: &TailEvidence) -> Verdict {
     if durable.segment > evidence.segment {
         return Verdict::Refuse(Damage::Lost(durable));
     }
-    let rewrite_from = if durable.segment == evidence.segment { durable.offset } else { 0 };
+    let rewrite_from = if durable.segment == evidence.segment {
+        durable.offset
+    } else {
+        0
+    };
     let at = evidence.valid_end;
     match evidence.rest {
         Rest::Blank if at < rewrite_from => Verdict::Refuse(Damage::Lost(durable)),
         Rest::Blank => Verdict::Keep { rewrite_from },
         Rest::Damaged { .. } if at < rewrite_from => Verdict::Refuse(Damage::UnderAcknowledged(at)),
-        Rest::Damaged { shape: Shape::Whole, later_groups: 0, .. } => {
-            Verdict::Refuse(Damage::WholeButWrong(at))
-        }
-        Rest::Damaged { later_groups, used_end, .. } => {
-            Verdict::Cut { at, until: used_end, rewrite_from, later_groups }
-        }
+        Rest::Damaged {
+            shape: Shape::Whole,
+            later_groups: 0,
+            ..
+        } => Verdict::Refuse(Damage::WholeButWrong(at)),
+        Rest::Damaged {
+            later_groups,
+            used_end,
+            ..
+        } => Verdict::Cut {
+            at,
+            until: used_end,
+            rewrite_from,
+            later_groups,
+        },
     }
 }
 
@@ -125,49 +138,103 @@ mod tests {
     }
 
     fn clean(durable: Mark) -> TailEvidence {
-        TailEvidence { segment: 3, header_valid: true, valid_end: END, rest: Rest::Blank, durable }
+        TailEvidence {
+            segment: 3,
+            header_valid: true,
+            valid_end: END,
+            rest: Rest::Blank,
+            durable,
+        }
     }
 
     fn damaged(durable: Mark, shape: Shape, later_groups: u32, later_synced: Mark) -> TailEvidence {
-        let rest = Rest::Damaged { shape, later_groups, later_synced, used_end: 12_000 };
-        TailEvidence { rest, ..clean(durable) }
+        let rest = Rest::Damaged {
+            shape,
+            later_groups,
+            later_synced,
+            used_end: 12_000,
+        };
+        TailEvidence {
+            rest,
+            ..clean(durable)
+        }
     }
 
     fn cut(rewrite_from: u64, later_groups: u32) -> Verdict {
-        Verdict::Cut { at: END, until: 12_000, rewrite_from, later_groups }
+        Verdict::Cut {
+            at: END,
+            until: 12_000,
+            rewrite_from,
+            later_groups,
+        }
     }
 
     #[test]
     fn row_1_a_clean_end_is_kept_and_what_is_unproven_is_rewritten() {
-        assert_eq!(judge(&clean(at(3, 8_000))), Verdict::Keep { rewrite_from: 8_000 });
-        assert_eq!(judge(&clean(at(3, END))), Verdict::Keep { rewrite_from: END });
-        assert_eq!(judge(&clean(at(2, 50_000))), Verdict::Keep { rewrite_from: 0 });
+        assert_eq!(
+            judge(&clean(at(3, 8_000))),
+            Verdict::Keep {
+                rewrite_from: 8_000
+            }
+        );
+        assert_eq!(
+            judge(&clean(at(3, END))),
+            Verdict::Keep { rewrite_from: END }
+        );
+        assert_eq!(
+            judge(&clean(at(2, 50_000))),
+            Verdict::Keep { rewrite_from: 0 }
+        );
     }
 
     #[test]
     fn row_2_a_clean_end_below_what_was_durable_is_refused() {
-        assert_eq!(judge(&clean(at(3, END + 1))), Verdict::Refuse(Damage::Lost(at(3, END + 1))));
-        assert_eq!(judge(&clean(at(4, 1))), Verdict::Refuse(Damage::Lost(at(4, 1))));
+        assert_eq!(
+            judge(&clean(at(3, END + 1))),
+            Verdict::Refuse(Damage::Lost(at(3, END + 1)))
+        );
+        assert_eq!(
+            judge(&clean(at(4, 1))),
+            Verdict::Refuse(Damage::Lost(at(4, 1)))
+        );
     }
 
     #[test]
     fn row_3_damage_below_what_was_durable_is_refused() {
         let seen = damaged(at(3, END + 1), Shape::Torn, 0, Mark::default());
-        assert_eq!(judge(&seen), Verdict::Refuse(Damage::UnderAcknowledged(END)));
+        assert_eq!(
+            judge(&seen),
+            Verdict::Refuse(Damage::UnderAcknowledged(END))
+        );
         let raised = damaged(at(3, 5_000), Shape::Torn, 1, at(3, END + 1));
-        assert_eq!(judge(&raised), Verdict::Refuse(Damage::UnderAcknowledged(END)));
+        assert_eq!(
+            judge(&raised),
+            Verdict::Refuse(Damage::UnderAcknowledged(END))
+        );
     }
 
     #[test]
     fn row_4_a_torn_tail_is_cut() {
-        assert_eq!(judge(&damaged(at(3, END), Shape::Torn, 0, Mark::default())), cut(END, 0));
-        assert_eq!(judge(&damaged(at(2, 77), Shape::Torn, 0, Mark::default())), cut(0, 0));
+        assert_eq!(
+            judge(&damaged(at(3, END), Shape::Torn, 0, Mark::default())),
+            cut(END, 0)
+        );
+        assert_eq!(
+            judge(&damaged(at(2, 77), Shape::Torn, 0, Mark::default())),
+            cut(0, 0)
+        );
     }
 
     #[test]
     fn row_5_later_groups_that_prove_nothing_go_with_the_cut() {
-        assert_eq!(judge(&damaged(at(3, 8_000), Shape::Whole, 2, at(3, END))), cut(END, 2));
-        assert_eq!(judge(&damaged(at(3, 8_000), Shape::Torn, 2, at(3, 8_500))), cut(8_500, 2));
+        assert_eq!(
+            judge(&damaged(at(3, 8_000), Shape::Whole, 2, at(3, END))),
+            cut(END, 2)
+        );
+        assert_eq!(
+            judge(&damaged(at(3, 8_000), Shape::Torn, 2, at(3, 8_500))),
+            cut(8_500, 2)
+        );
     }
 
     #[test]
@@ -178,14 +245,23 @@ mod tests {
 
     #[test]
     fn rows_8_and_9_a_segment_without_header_goes_unless_something_in_it_was_durable() {
-        let half_made = TailEvidence { header_valid: false, ..clean(at(2, 50_000)) };
+        let half_made = TailEvidence {
+            header_valid: false,
+            ..clean(at(2, 50_000))
+        };
         assert_eq!(judge(&half_made), Verdict::RemoveNewest);
-        let lost = TailEvidence { header_valid: false, ..clean(at(3, 4_096)) };
+        let lost = TailEvidence {
+            header_valid: false,
+            ..clean(at(3, 4_096))
+        };
         assert_eq!(judge(&lost), Verdict::Refuse(Damage::Lost(at(3, 4_096))));
     }
 
     #[test]
     fn row_15_without_any_bound_everything_valid_is_kept() {
-        assert_eq!(judge(&clean(Mark::default())), Verdict::Keep { rewrite_from: 0 });
+        assert_eq!(
+            judge(&clean(Mark::default())),
+            Verdict::Keep { rewrite_from: 0 }
+        );
     }
 }

@@ -40,7 +40,10 @@ impl Tip {
     /// The state before the first group of a segment.
     pub(crate) fn before(header: &SegmentHeader) -> Self {
         Self {
-            mark: Mark { segment: header.number, offset: GROUPS_START },
+            mark: Mark {
+                segment: header.number,
+                offset: GROUPS_START,
+            },
             position: header.first_position - 1,
             sequence: header.sequence_before,
             checksum: header.predecessor_checksum,
@@ -81,9 +84,14 @@ pub(crate) struct Scan {
 
 impl Scan {
     /// Begins behind the header of the segment `name`.
-    pub(crate) fn begin(file: Arc<dyn DiskFile>, name: String, header: &SegmentHeader) -> Result<Self> {
-        let file_bytes =
-            file.len().map_err(|e| StoreError::io(format_args!("asking for the length of {name}"), e))?;
+    pub(crate) fn begin(
+        file: Arc<dyn DiskFile>,
+        name: String,
+        header: &SegmentHeader,
+    ) -> Result<Self> {
+        let file_bytes = file
+            .len()
+            .map_err(|e| StoreError::io(format_args!("asking for the length of {name}"), e))?;
         Ok(Self {
             file,
             name,
@@ -110,7 +118,10 @@ impl Scan {
         let at = self.tip.mark.offset;
         let header_bytes = GROUP_HEADER_BYTES as u64;
         if self.file_bytes < at + header_bytes {
-            return Ok(Step::End { why: "the file ends", extent: None });
+            return Ok(Step::End {
+                why: "the file ends",
+                extent: None,
+            });
         }
         let bytes = self.read(at, header_bytes)?;
         let mut head = [0; GROUP_HEADER_BYTES];
@@ -123,15 +134,24 @@ impl Scan {
             || header.first_position != self.tip.position + 1
             || header.previous_checksum != self.tip.checksum
         {
-            return Ok(Step::End { why: "the group does not follow the one before it", extent: Some(header.length) });
+            return Ok(Step::End {
+                why: "the group does not follow the one before it",
+                extent: Some(header.length),
+            });
         }
         if header.end() > self.file_bytes {
-            return Ok(Step::End { why: "the file ends inside the group", extent: Some(header.length) });
+            return Ok(Step::End {
+                why: "the file ends inside the group",
+                extent: Some(header.length),
+            });
         }
         match self.check(&header, &head)? {
             Ok(tip) => {
                 self.tip = tip;
-                self.synced = self.synced.max(Mark { segment: header.synced_segment, offset: header.synced_offset });
+                self.synced = self.synced.max(Mark {
+                    segment: header.synced_segment,
+                    offset: header.synced_offset,
+                });
                 Ok(Step::Group(header))
             }
             Err(error) => self.end(at, &error, Some(header.length)),
@@ -139,14 +159,24 @@ impl Scan {
     }
 
     /// Checks frames and commit of the group whose header was found valid.
-    fn check(&mut self, header: &GroupHeader, head: &[u8; GROUP_HEADER_BYTES]) -> Result<Result<Tip, DecodeError>> {
+    fn check(
+        &mut self,
+        header: &GroupHeader,
+        head: &[u8; GROUP_HEADER_BYTES],
+    ) -> Result<Result<Tip, DecodeError>> {
         let start = header.offset;
         self.read(start, u64::from(header.length))?;
         let seed = self.seed.clone();
         let Some(group) = self.in_window(start, u64::from(header.length)) else {
             return Ok(Err(DecodeError::Corrupt("the group is not in the window")));
         };
-        Ok(check_group(&seed, header, head, group, self.tip.mark.segment))
+        Ok(check_group(
+            &seed,
+            header,
+            head,
+            group,
+            self.tip.mark.segment,
+        ))
     }
 
     fn end(&self, at: u64, error: &DecodeError, extent: Option<u32>) -> Result<Step> {
@@ -162,7 +192,9 @@ impl Scan {
         group: &GroupHeader,
         mut visit: impl FnMut(u64, u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        let bytes = self.in_window(group.offset, u64::from(group.length)).unwrap_or_default();
+        let bytes = self
+            .in_window(group.offset, u64::from(group.length))
+            .unwrap_or_default();
         let mut at = GROUP_HEADER_BYTES;
         for index in 0..u64::from(group.count) {
             let offset = group.offset + at as u64;
@@ -176,16 +208,24 @@ impl Scan {
     /// Brings the bytes into the window and lends them; the caller has checked that the file is long enough.
     pub(crate) fn read(&mut self, start: u64, len: u64) -> Result<&[u8]> {
         if self.in_window(start, len).is_none() {
-            let want = len.max(WINDOW_BYTES).min(self.file_bytes.saturating_sub(start));
-            let want = usize::try_from(want)
-                .map_err(|_| StoreError::unsupported("a group is larger than this machine can address"))?;
+            let want = len
+                .max(WINDOW_BYTES)
+                .min(self.file_bytes.saturating_sub(start));
+            let want = usize::try_from(want).map_err(|_| {
+                StoreError::unsupported("a group is larger than this machine can address")
+            })?;
             self.window.resize(want, 0);
             self.window_start = start;
-            read_exact_at(&*self.file, &mut self.window, start)
-                .map_err(|e| StoreError::io(format_args!("reading {} at byte {start}", self.name), e))?;
+            read_exact_at(&*self.file, &mut self.window, start).map_err(|e| {
+                StoreError::io(format_args!("reading {} at byte {start}", self.name), e)
+            })?;
         }
         self.in_window(start, len).ok_or_else(|| {
-            StoreError::corrupt(format!("{} ends before byte {}", self.name, start.saturating_add(len)))
+            StoreError::corrupt(format!(
+                "{} ends before byte {}",
+                self.name,
+                start.saturating_add(len)
+            ))
         })
     }
 
@@ -235,10 +275,15 @@ fn check_group(
     }
     let commit = Commit::decode(rest, sum)?;
     if commit.last_position != header.last_position() {
-        return Err(DecodeError::Corrupt("the commit record counts other events"));
+        return Err(DecodeError::Corrupt(
+            "the commit record counts other events",
+        ));
     }
     Ok(Tip {
-        mark: Mark { segment, offset: header.end() },
+        mark: Mark {
+            segment,
+            offset: header.end(),
+        },
         position: commit.last_position,
         sequence: header.sequence,
         checksum: commit.checksum,

@@ -48,11 +48,18 @@ pub(crate) fn seal(disk: &dyn Disk, store_id: &[u8; 16], number: u64) -> Result<
     write_all_at(&*file, &footer, start).map_err(|e| fail(e.source))?;
     file.set_len(file_bytes).map_err(fail)?;
     file.sync_all().map_err(fail)?;
-    Ok(Sealed { file_bytes, ..sealed })
+    Ok(Sealed {
+        file_bytes,
+        ..sealed
+    })
 }
 
 /// Makes the index of a sealed segment whose footer is damaged again, beside it.
-pub(crate) fn write_side_index(disk: &dyn Disk, store_id: &[u8; 16], number: u64) -> Result<Sealed> {
+pub(crate) fn write_side_index(
+    disk: &dyn Disk,
+    store_id: &[u8; 16],
+    number: u64,
+) -> Result<Sealed> {
     let (sealed, footer) = index_of(disk, store_id, number)?;
     let name = side_index_name(number);
     replace(disk, &name, &footer).map_err(|e| StoreError::io(format_args!("writing {name}"), e))?;
@@ -60,17 +67,27 @@ pub(crate) fn write_side_index(disk: &dyn Disk, store_id: &[u8; 16], number: u64
 }
 
 /// Reads a segment's groups and builds the index over their events.
-pub(crate) fn index_of(disk: &dyn Disk, store_id: &[u8; 16], number: u64) -> Result<(Sealed, Vec<u8>)> {
+pub(crate) fn index_of(
+    disk: &dyn Disk,
+    store_id: &[u8; 16],
+    number: u64,
+) -> Result<(Sealed, Vec<u8>)> {
     let name = segment_name(number);
     let file = open(disk, &name, Access::Read)?;
-    let bytes = file.len().map_err(|e| StoreError::io(format_args!("asking for the length of {name}"), e))?;
+    let bytes = file
+        .len()
+        .map_err(|e| StoreError::io(format_args!("asking for the length of {name}"), e))?;
     let header = read_header(disk, Listed { number, bytes }, store_id)?.ok_or_else(|| {
-        StoreError::corrupt(format!("{name} has no valid header; restore the file from a copy"))
+        StoreError::corrupt(format!(
+            "{name} has no valid header; restore the file from a copy"
+        ))
     })?;
     let mut scan = Scan::begin(file, name, &header)?;
     let mut indexer = Indexer::new(&header);
     while let Step::Group(group) = scan.step()? {
-        scan.frames(&group, |offset, position, frame| indexer.add(&header, offset, position, frame))?;
+        scan.frames(&group, |offset, position, frame| {
+            indexer.add(&header, offset, position, frame)
+        })?;
     }
     indexer.finish(&header, scan.tip, bytes)
 }
@@ -84,7 +101,9 @@ pub(crate) fn is_blank_after(disk: &dyn Disk, number: u64, log_end: u64) -> Resu
     let mut window = vec![0; 64 * 1024];
     let mut at = log_end;
     while at < bytes {
-        let len = usize::try_from(bytes - at).unwrap_or(usize::MAX).min(window.len());
+        let len = usize::try_from(bytes - at)
+            .unwrap_or(usize::MAX)
+            .min(window.len());
         let part = window.get_mut(..len).unwrap_or_default();
         read_exact_at(&*file, part, at).map_err(fail)?;
         if part.iter().any(|b| *b != 0) {
@@ -104,10 +123,20 @@ struct Indexer {
 
 impl Indexer {
     fn new(header: &SegmentHeader) -> Self {
-        Self { builder: SidxBuilder::new(header.first_position), seed: header.seed(), first_recorded: None }
+        Self {
+            builder: SidxBuilder::new(header.first_position),
+            seed: header.seed(),
+            first_recorded: None,
+        }
     }
 
-    fn add(&mut self, header: &SegmentHeader, offset: u64, position: u64, frame: &[u8]) -> Result<()> {
+    fn add(
+        &mut self,
+        header: &SegmentHeader,
+        offset: u64,
+        position: u64,
+        frame: &[u8],
+    ) -> Result<()> {
         let recorded_at = with_row(&self.seed, header.number, offset, position, frame, |row| {
             let recorded_at = row.recorded_at;
             self.builder.push(row);
@@ -117,7 +146,12 @@ impl Indexer {
         Ok(())
     }
 
-    fn finish(self, header: &SegmentHeader, tip: Tip, file_bytes: u64) -> Result<(Sealed, Vec<u8>)> {
+    fn finish(
+        self,
+        header: &SegmentHeader,
+        tip: Tip,
+        file_bytes: u64,
+    ) -> Result<(Sealed, Vec<u8>)> {
         let mut sealed = Sealed {
             first_position: header.first_position,
             last_position: tip.position,
@@ -137,7 +171,9 @@ impl Indexer {
             digest: tip.digest,
         };
         let index = self.builder.finish(facts);
-        let trailer = index.last_chunk::<TRAILER_BYTES>().map(|bytes| Trailer::decode(bytes));
+        let trailer = index
+            .last_chunk::<TRAILER_BYTES>()
+            .map(|bytes| Trailer::decode(bytes));
         if let Some(Ok(trailer)) = trailer {
             sealed.index_checksum = trailer.checksum;
         }
@@ -152,7 +188,9 @@ pub(crate) fn with_row<T>(
     offset: u64,
     position: u64,
     frame: &[u8],
-    take: impl FnOnce(SidxRow<'_, crate::format::record::TagList<'_>, crate::format::record::ParentList<'_>>) -> T,
+    take: impl FnOnce(
+        SidxRow<'_, crate::format::record::TagList<'_>, crate::format::record::ParentList<'_>>,
+    ) -> T,
 ) -> Result<T> {
     let place = |error| decode_error(&segment_name(segment), offset, &error);
     let layout = match Record::decode(frame, seed, offset, position).map_err(place)? {

@@ -10,10 +10,10 @@ use crate::format::crc::Seed;
 use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::format::record::Record;
 use crate::format::segment::SegmentHeader;
-use crate::log::scan::GROUPS_START;
 use crate::io::{Access, Disk, DiskFile, Map};
 use crate::log::event::EventRef;
 use crate::log::files::{decode_error, segment_name};
+use crate::log::scan::GROUPS_START;
 use crate::sync::Arc;
 
 /// Frames that are encoded but not yet written: the group under way.
@@ -45,7 +45,12 @@ struct Mapped {
 impl Segment {
     /// A sealed segment, mapped when it is first read.
     pub(crate) fn sealed(disk: Arc<dyn Disk>, store_id: [u8; 16], number: u64) -> Self {
-        Self { number, store_id, disk, mapped: OnceLock::new() }
+        Self {
+            number,
+            store_id,
+            disk,
+            mapped: OnceLock::new(),
+        }
     }
 
     /// The segment that grows: mapped at its final length from the start.
@@ -56,9 +61,18 @@ impl Segment {
         final_bytes: u64,
     ) -> Result<Self> {
         let segment = Self::sealed(disk, header.store_id, header.number);
-        let map = Arc::new(file.map(final_bytes).map_err(|e| segment.io("mapping", e))?);
-        let mapped = Mapped { map, seed: header.seed() };
-        segment.mapped.set(mapped).map_err(|_| StoreError::argument("the segment is mapped already"))?;
+        let map = Arc::new(
+            file.map(final_bytes)
+                .map_err(|e| segment.io("mapping", e))?,
+        );
+        let mapped = Mapped {
+            map,
+            seed: header.seed(),
+        };
+        segment
+            .mapped
+            .set(mapped)
+            .map_err(|_| StoreError::argument("the segment is mapped already"))?;
         Ok(segment)
     }
 
@@ -85,7 +99,14 @@ impl Segment {
             ))
         })?;
         match Record::decode(frame, &mapped.seed, offset, position) {
-            Ok(Record::Event(layout)) => Ok(EventRef::new(frame, layout, position, offset, self, &mapped.seed)),
+            Ok(Record::Event(layout)) => Ok(EventRef::new(
+                frame,
+                layout,
+                position,
+                offset,
+                self,
+                &mapped.seed,
+            )),
             Ok(Record::Stub(_)) => Err(StoreError::new(
                 StoreErrorKind::NotFound,
                 format!("event {position} was removed by retention"),
@@ -94,7 +115,12 @@ impl Segment {
         }
     }
 
-    fn frame<'a>(&self, mapped: &'a Mapped, offset: u64, staged: Option<Staged<'a>>) -> Option<&'a [u8]> {
+    fn frame<'a>(
+        &self,
+        mapped: &'a Mapped,
+        offset: u64,
+        staged: Option<Staged<'a>>,
+    ) -> Option<&'a [u8]> {
         if let Some(staged) = staged.filter(|s| s.segment == self.number && offset >= s.start) {
             let from = usize::try_from(offset - staged.start).ok()?;
             let rest = staged.bytes.get(from..)?;
@@ -108,7 +134,10 @@ impl Segment {
 
     /// The bytes of a frame that was read before.
     pub(crate) fn known_frame(&self, offset: u64, len: usize) -> &[u8] {
-        self.mapped.get().and_then(|m| m.map.slice(offset, len)).unwrap_or_default()
+        self.mapped
+            .get()
+            .and_then(|m| m.map.slice(offset, len))
+            .unwrap_or_default()
     }
 
     /// The seed of its checksums, once it is mapped.
@@ -132,8 +161,13 @@ impl Segment {
     /// Maps the file and checks that it is the segment that its name says; the descriptor is closed again.
     fn open(&self) -> Result<Mapped> {
         let name = self.name();
-        let file = self.disk.open(&name, Access::Read).map_err(|e| self.io("opening", e))?;
-        let len = file.len().map_err(|e| self.io("asking for the length of", e))?;
+        let file = self
+            .disk
+            .open(&name, Access::Read)
+            .map_err(|e| self.io("opening", e))?;
+        let len = file
+            .len()
+            .map_err(|e| self.io("asking for the length of", e))?;
         let map = Arc::new(file.map(len).map_err(|e| self.io("mapping", e))?);
         let page = usize::try_from(GROUPS_START.min(len)).unwrap_or_default();
         let header = SegmentHeader::decode(map.slice(0, page).unwrap_or_default())
@@ -144,7 +178,10 @@ impl Segment {
                 header.number, header.store_id
             )));
         }
-        Ok(Mapped { map, seed: header.seed() })
+        Ok(Mapped {
+            map,
+            seed: header.seed(),
+        })
     }
 
     fn io(&self, doing: &str, source: std::io::Error) -> StoreError {
