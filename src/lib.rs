@@ -55,3 +55,8 @@ pub mod prelude {
         Store, StoreConfig, StoreError, StoreErrorKind, Ticket, Timestamp, View,
     };
 }
+
+/// The program in the README compiles as it stands there.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;
