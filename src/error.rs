@@ -124,10 +124,6 @@ impl StoreError {
         Self::new(StoreErrorKind::Closed, "the store is closed; open it again")
     }
 
-    pub(crate) fn read_only(message: impl Into<String>) -> Self {
-        Self::new(StoreErrorKind::ReadOnly, message)
-    }
-
     pub(crate) fn locked(message: impl Into<String>) -> Self {
         Self::new(StoreErrorKind::Locked, message)
     }

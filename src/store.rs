@@ -57,10 +57,10 @@ struct Door {
 
 impl Drop for Door {
     fn drop(&mut self) {
-        if let Err(error) = self.engine.close() {
-            if error.kind() != crate::error::StoreErrorKind::Closed {
-                tracing::error!(%error, "the store did not close cleanly");
-            }
+        if let Err(error) = self.engine.close()
+            && error.kind() != crate::error::StoreErrorKind::Closed
+        {
+            tracing::error!(%error, "the store did not close cleanly");
         }
     }
 }

@@ -55,7 +55,7 @@ pub(crate) fn sealed_segments(
     for listed in older {
         headers.push(header_of(&**disk, *listed, store_id)?);
     }
-    headers.push(newest.clone());
+    headers.push(*newest);
     let mut sealed = Vec::with_capacity(older.len());
     for ((listed, header), next) in older.iter().zip(&headers).zip(headers.iter().skip(1)) {
         let entry = known

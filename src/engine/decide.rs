@@ -46,10 +46,10 @@ pub(crate) struct Case<'a> {
 
 /// Decides one submission.
 pub(crate) fn decide(case: &Case<'_>) -> Result<Decision> {
-    if let Some(key) = &case.batch.key {
-        if let Some(receipts) = replay(case, key)? {
-            return Ok(Decision::Replay(receipts));
-        }
+    if let Some(key) = &case.batch.key
+        && let Some(receipts) = replay(case, key)?
+    {
+        return Ok(Decision::Replay(receipts));
     }
     check_ids(case)?;
     check_expectations(case)?;

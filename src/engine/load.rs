@@ -129,7 +129,7 @@ fn drop_half_made(
             tracing::info!(segment = newest.number, "a half-made segment is taken away");
             apply::take_away_half_made(disk, newest)
         }
-        Verdict::Refuse(damage) => Err(refusal(newest.number, damage)),
+        Verdict::Refuse(damage) => Err(refusal(newest.number, damage, "its header is damaged")),
         Verdict::Keep { .. } | Verdict::Cut { .. } => Ok(()),
     }
 }
@@ -147,14 +147,14 @@ fn walk_tail(
     let base = walk_to_checkpoint(&mut scan, &header, known.checkpoint)?;
     let mut live = LiveIndex::new(scan.tip.position + 1);
     let seed = header.seed();
-    let extent = loop {
+    let (why, extent) = loop {
         match scan.step()? {
             Step::Group(group) => scan.frames(&group, |offset, position, frame| {
                 with_row(&seed, header.number, offset, position, frame, |row| {
                     live.push(row)
                 })
             })?,
-            Step::End { extent, .. } => break extent,
+            Step::End { why, extent } => break (why, extent),
         }
     };
     repairs.indexed_events = u64::from(live.rows());
@@ -166,7 +166,7 @@ fn walk_tail(
         rest,
         durable: known.mark.max(scan.synced),
     };
-    carry_out(disk, &*file, &evidence, repairs)?;
+    carry_out(disk, &*file, &evidence, why, repairs)?;
     Ok(Tail {
         file,
         header,
@@ -211,6 +211,7 @@ fn carry_out(
     disk: &dyn Disk,
     file: &dyn DiskFile,
     evidence: &TailEvidence,
+    why: &str,
     repairs: &mut Repairs,
 ) -> Result<()> {
     let number = evidence.segment;
@@ -236,7 +237,7 @@ fn carry_out(
             rewrite_from
         }
         Verdict::RemoveNewest => return Ok(()),
-        Verdict::Refuse(damage) => return Err(refusal(number, damage)),
+        Verdict::Refuse(damage) => return Err(refusal(number, damage, why)),
     };
     if rewrite_from < end {
         repairs.rewritten_bytes = end - rewrite_from;
@@ -245,19 +246,19 @@ fn carry_out(
     Ok(())
 }
 
-fn refusal(number: u64, damage: Damage) -> StoreError {
+fn refusal(number: u64, damage: Damage, why: &str) -> StoreError {
     let name = segment_name(number);
     StoreError::corrupt(match damage {
         Damage::Lost(mark) => format!(
-            "{}: acknowledged events up to byte {} are missing; restore the file from a copy, nothing was changed",
+            "{}: acknowledged events up to byte {} are missing ({why}); restore the file from a copy, nothing was changed",
             segment_name(mark.segment),
             mark.offset
         ),
         Damage::UnderAcknowledged(at) => format!(
-            "{name} at byte {at}: a group is damaged and acknowledged events follow it; restore the file from a copy, nothing was changed"
+            "{name} at byte {at}: a group is damaged ({why}) and acknowledged events follow it; restore the file from a copy, nothing was changed"
         ),
         Damage::WholeButWrong(at) => format!(
-            "{name} at byte {at}: the last group is complete and wrong, which no crash explains; restore the file from a copy, nothing was changed"
+            "{name} at byte {at}: the last group is complete and wrong ({why}), which no crash explains; restore the file from a copy, nothing was changed"
         ),
     })
 }
@@ -324,7 +325,7 @@ fn create_first(
     durable: Mark,
 ) -> Result<Loaded> {
     if durable > Mark::default() {
-        return Err(refusal(1, Damage::Lost(durable)));
+        return Err(refusal(1, Damage::Lost(durable), "the file is missing"));
     }
     let fail = |e| StoreError::io(format_args!("making {}", segment_name(1)), e);
     let spare = Spare::make(&**disk, 1, planned_bytes(1, config.segment_bytes)).map_err(fail)?;

@@ -279,7 +279,9 @@ mod tests {
         let mut key = label.as_bytes().to_vec();
         key.resize(32, 0);
         let mut hasher = blake3::Hasher::new_keyed(key.as_slice().try_into().unwrap());
-        parts.iter().for_each(|part| drop(hasher.update(part)));
+        for part in parts {
+            hasher.update(part);
+        }
         hasher.finalize().into()
     }
 

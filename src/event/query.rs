@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use crate::error::Result;
 use crate::event::id::CorrelationId;
 use crate::event::name;
-use crate::event::region::{Facets, Region};
+use crate::event::region::Region;
 
 /// Which events are meant: those of any of its regions.
 ///
@@ -107,13 +107,6 @@ impl Query {
             name::MAX_QUERY_REGIONS,
         )
     }
-
-    pub(crate) fn matches<'a, T>(&self, facets: &Facets<'a, T>) -> bool
-    where
-        T: Iterator<Item = &'a str> + Clone,
-    {
-        self.regions.iter().any(|region| region.matches(facets))
-    }
 }
 
 impl From<Region> for Query {
@@ -127,29 +120,6 @@ impl From<Region> for Query {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::timestamp::Timestamp;
-
-    fn fits(query: &Query, entity: &str, kind: &str) -> bool {
-        query.matches(&Facets {
-            entity,
-            scope: "shop",
-            kind,
-            tags: [].into_iter(),
-            correlation: CorrelationId::from_bytes([0; 16]),
-            position: 1,
-            revision: 1,
-            recorded_at: Timestamp::default(),
-        })
-    }
-
-    #[test]
-    fn a_query_means_any_of_its_regions() {
-        let query = Query::entity("a").or(Region::all().kind("x.y"));
-        assert!(fits(&query, "a", "z"));
-        assert!(fits(&query, "b", "x.y"));
-        assert!(!fits(&query, "b", "z"));
-        assert!(fits(&Query::all(), "b", "z"));
-    }
 
     #[test]
     fn the_short_forms_equal_their_regions() {

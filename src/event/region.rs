@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::ops::{Bound, RangeBounds};
 
 use crate::error::{Result, StoreError};
-use crate::event::id::CorrelationId;
+use crate::event::id::{CorrelationId, EventId};
 use crate::event::name;
 use crate::event::timestamp::Timestamp;
 
@@ -57,6 +57,7 @@ pub struct Region {
     kinds: Vec<Match>,
     tags: Vec<Arc<str>>,
     correlation: Option<CorrelationId>,
+    cause: Option<EventId>,
     positions: (u64, u64),
     revisions: (u64, u64),
     recorded: (u64, u64),
@@ -70,6 +71,7 @@ impl Default for Region {
             kinds: Vec::new(),
             tags: Vec::new(),
             correlation: None,
+            cause: None,
             positions: EVERYTHING,
             revisions: EVERYTHING,
             recorded: EVERYTHING,
@@ -147,6 +149,13 @@ impl Region {
         self
     }
 
+    /// Narrows to the events that name this one as a parent: its direct effects.
+    #[must_use]
+    pub fn caused_by(mut self, id: impl Into<EventId>) -> Self {
+        self.cause = Some(id.into());
+        self
+    }
+
     /// Narrows to a range of positions.
     #[must_use]
     pub fn positions(mut self, range: impl RangeBounds<u64>) -> Self {
@@ -191,6 +200,10 @@ impl Region {
 
     pub(crate) fn correlation_id(&self) -> Option<CorrelationId> {
         self.correlation
+    }
+
+    pub(crate) fn cause(&self) -> Option<EventId> {
+        self.cause
     }
 
     /// Returns the range of positions, both ends included; it is empty if the first is the greater.
@@ -244,7 +257,7 @@ impl Region {
         Ok(())
     }
 
-    /// Tells whether an event with these facets is meant; cheap terms are looked at first.
+    /// Tells whether an event with these facets is meant, but for its parents; cheap terms are looked at first.
     pub(crate) fn matches<'a, T>(&self, facets: &Facets<'a, T>) -> bool
     where
         T: Iterator<Item = &'a str> + Clone,

@@ -4,7 +4,7 @@
 
 use super::codec::DecodeError;
 use super::crc::Seed;
-use super::frame::FRAME_HEADER_BYTES;
+use super::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use super::group::{COMMIT_BYTES, Commit, GROUP_HEADER_BYTES, GroupHeader, GroupSum};
 use super::hint::{Shutdown, Slot};
 use super::manifest::{Lineage, Manifest, Replaced};
@@ -491,7 +491,8 @@ fn group_reads_back_frame_by_frame() {
             panic!("both frames are events")
         };
         sum.frame(layout.head_crc);
-        at += usize::try_from(layout.frame_bytes()).unwrap();
+        let header = FrameHeader::decode(&bytes[at..]).unwrap();
+        at += usize::try_from(header.frame_bytes()).unwrap();
         position += 1;
     }
 

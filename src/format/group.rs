@@ -135,6 +135,7 @@ impl GroupHeader {
     }
 
     /// The offset of the group's commit record.
+    #[cfg(test)]
     pub(crate) fn commit_offset(&self) -> u64 {
         self.end().saturating_sub(COMMIT_BYTES as u64)
     }

@@ -282,12 +282,6 @@ impl RecordLayout {
         })
     }
 
-    /// Bytes of the whole frame.
-    #[inline]
-    pub(crate) fn frame_bytes(&self) -> u64 {
-        self.payload_at() as u64 + u64::from(self.payload_len)
-    }
-
     /// The entity.
     #[inline]
     pub(crate) fn entity<'a>(&self, frame: &'a [u8]) -> &'a str {

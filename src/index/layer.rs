@@ -7,6 +7,7 @@ use crate::error::{Result, StoreError, StoreErrorKind};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::sidx::{Axis16, NameAxis};
 use crate::index::live::LiveIndex;
+use crate::index::row_list::RowList;
 use crate::index::sidx::Sidx;
 use crate::io::{Access, Disk, Map};
 use crate::log::event::EventRef;
@@ -32,6 +33,8 @@ pub(crate) enum Axis {
     Name(NameAxis, Arc<str>),
     /// The rows of this correlation, but for the event whose id it is.
     Correlation([u8; 16]),
+    /// The rows that name this event as a parent.
+    Effects([u8; 16]),
 }
 
 /// Where a finished layer ends and what it spans.
@@ -44,12 +47,16 @@ pub(crate) struct Span {
 
 #[derive(Debug)]
 enum Rows {
-    Fixed {
-        span: Span,
-        index: RwLock<Option<Arc<Sidx>>>,
-        source: Source,
-    },
-    Live(RwLock<LiveIndex>),
+    Fixed(Fixed),
+    Live(Box<RwLock<LiveIndex>>),
+}
+
+/// Finished rows: what they span, and their index once it was asked.
+#[derive(Debug)]
+struct Fixed {
+    span: Span,
+    index: RwLock<Option<Arc<Sidx>>>,
+    source: Source,
 }
 
 /// Where a finished layer's index comes from.
@@ -87,11 +94,11 @@ impl Layer {
             segment,
             first_position,
             digest_before,
-            rows: Rows::Fixed {
+            rows: Rows::Fixed(Fixed {
                 span,
                 index,
                 source,
-            },
+            }),
         }
     }
 
@@ -101,7 +108,7 @@ impl Layer {
             segment,
             first_position,
             digest_before,
-            rows: Rows::Live(RwLock::new(index)),
+            rows: Rows::Live(Box::new(RwLock::new(index))),
         }
     }
 
@@ -121,7 +128,7 @@ impl Layer {
     /// The last position that it can have: of a live layer, any.
     pub(crate) fn last_position(&self) -> u64 {
         match &self.rows {
-            Rows::Fixed { span, .. } => span.last_position,
+            Rows::Fixed(Fixed { span, .. }) => span.last_position,
             Rows::Live(_) => u64::MAX,
         }
     }
@@ -129,7 +136,7 @@ impl Layer {
     /// The recorded times that it spans; of a live layer, unknown.
     pub(crate) fn recorded_span(&self) -> Option<(u64, u64)> {
         match &self.rows {
-            Rows::Fixed { span, .. } => Some((span.first_recorded, span.last_recorded)),
+            Rows::Fixed(Fixed { span, .. }) => Some((span.first_recorded, span.last_recorded)),
             Rows::Live(_) => None,
         }
     }
@@ -137,7 +144,7 @@ impl Layer {
     /// The mutable index of a live layer; only the holder of the writer's turn changes it.
     pub(crate) fn live_index(&self) -> Option<&RwLock<LiveIndex>> {
         match &self.rows {
-            Rows::Fixed { .. } => None,
+            Rows::Fixed(_) => None,
             Rows::Live(index) => Some(index),
         }
     }
@@ -169,7 +176,7 @@ impl Layer {
                 .read()
                 .offset(row)
                 .ok_or_else(|| self.no_such_row(row))?,
-            Rows::Fixed { .. } => self.with(|index| index.offset(row))?,
+            Rows::Fixed(_) => self.with(|index| index.offset(row))?,
         };
         self.segment
             .event(u64::from(offset), self.position(row), staged)
@@ -186,7 +193,7 @@ impl Layer {
     pub(crate) fn find_id(&self, id: &[u8; 16]) -> Result<Option<u32>> {
         match &self.rows {
             Rows::Live(index) => Ok(index.read().find_id(id)),
-            Rows::Fixed { .. } => self.with(|index| match index.may_contain(Axis16::Id, id)? {
+            Rows::Fixed(_) => self.with(|index| match index.may_contain(Axis16::Id, id)? {
                 true => index.find_id(id),
                 false => Ok(None),
             }),
@@ -197,7 +204,7 @@ impl Layer {
     pub(crate) fn find_key(&self, key: &[u8; 16]) -> Result<Option<u32>> {
         match &self.rows {
             Rows::Live(index) => Ok(index.read().find_key(key)),
-            Rows::Fixed { .. } => self.with(|index| match index.may_contain(Axis16::Key, key)? {
+            Rows::Fixed(_) => self.with(|index| match index.may_contain(Axis16::Key, key)? {
                 true => index.find_key(key),
                 false => Ok(None),
             }),
@@ -221,7 +228,7 @@ impl Layer {
                     .and_then(|last| list.get(last))
                     .copied())
             }
-            Rows::Fixed { .. } => self.with(|index| {
+            Rows::Fixed(_) => self.with(|index| {
                 if !index.may_contain(Axis16::Entity, digest)? {
                     return Ok(None);
                 }
@@ -238,32 +245,12 @@ impl Layer {
 
     /// How many rows an axis has.
     pub(crate) fn axis_len(&self, axis: &Axis) -> Result<u32> {
-        match (axis, &self.rows) {
-            (Axis::All, Rows::Live(index)) => Ok(index.read().rows()),
-            (Axis::All, Rows::Fixed { .. }) => Ok(self.rows_upto(u64::MAX)),
-            (Axis::Name(axis, name), Rows::Live(index)) => Ok(count(
-                index.read().list(*axis, name).unwrap_or_default().len(),
-            )),
-            (Axis::Name(axis, name), Rows::Fixed { .. }) => {
-                self.with(|index| Ok(index.list(*axis, name)?.map_or(0, |list| list.len())))
-            }
-            (Axis::Correlation(id), Rows::Live(index)) => {
-                Ok(count(index.read().correlated(id).len()))
-            }
-            (Axis::Correlation(id), Rows::Fixed { .. }) => {
-                self.with(|index| Ok(index.correlated(id)?.len()))
-            }
-        }
+        self.list(axis, |list| Ok(list.len()))
     }
 
-    /// The `nth` row of an axis.
+    /// The `nth` row of an axis that has more than `nth`.
     pub(crate) fn nth(&self, axis: &Axis, nth: u32) -> Result<u32> {
-        let mut page = Vec::with_capacity(1);
-        self.fill_by(axis, &mut page, |lower_bound| {
-            let _ = lower_bound;
-            Ok(nth..nth.saturating_add(1))
-        })?;
-        page.first().copied().ok_or_else(|| self.no_such_row(nth))
+        self.list(axis, |list| list.nth(nth))
     }
 
     /// Fills `page` with at most `most` rows of `axis` inside `low..high`, nearest to the walk's start first.
@@ -275,60 +262,36 @@ impl Layer {
         most: u32,
         page: &mut Vec<u32>,
     ) -> Result<()> {
-        self.fill_by(axis, page, |lower_bound| {
-            let (from, to) = (lower_bound(low)?, lower_bound(high)?);
-            Ok(match direction {
-                Direction::Forward => from..to.min(from.saturating_add(most)),
-                Direction::Backward => from.max(to.saturating_sub(most))..to,
-            })
-        })?;
-        if direction == Direction::Backward {
-            page.reverse();
-        }
-        Ok(())
+        self.list(axis, |list| list.page(low..high, direction, most, page))
     }
 
-    /// Appends the rows of `axis` whose indices in it `choose` names, given the axis's lower-bound search.
-    fn fill_by(
-        &self,
-        axis: &Axis,
-        page: &mut Vec<u32>,
-        choose: impl Fn(&dyn Fn(u32) -> Result<u32>) -> Result<std::ops::Range<u32>>,
-    ) -> Result<()> {
-        let from_slice = |list: &[u32], page: &mut Vec<u32>| -> Result<()> {
-            let chosen = choose(&|row| Ok(count(list.partition_point(|r| *r < row))))?;
-            page.extend(list.iter().skip(index(chosen.start)).take(chosen.len()));
-            Ok(())
-        };
-        match (axis, &self.rows) {
-            (Axis::All, _) => {
-                let rows = self.axis_len(axis)?;
-                page.extend(choose(&|row| Ok(row.min(rows)))?);
-                Ok(())
+    /// Asks something of the list of an axis.
+    fn list<T>(&self, axis: &Axis, mut ask: impl FnMut(RowList<'_>) -> Result<T>) -> Result<T> {
+        match &self.rows {
+            Rows::Live(index) => {
+                let index = index.read();
+                ask(match axis {
+                    Axis::All => RowList::All(index.rows()),
+                    Axis::Name(axis, name) => {
+                        RowList::Slice(index.list(*axis, name).unwrap_or_default())
+                    }
+                    Axis::Correlation(id) => RowList::Slice(index.correlated(id)),
+                    Axis::Effects(id) => RowList::Slice(index.children(id)),
+                })
             }
-            (Axis::Name(axis, name), Rows::Live(live)) => {
-                from_slice(live.read().list(*axis, name).unwrap_or_default(), page)
+            Rows::Fixed(_) if matches!(axis, Axis::All) => {
+                ask(RowList::All(self.rows_upto(u64::MAX)))
             }
-            (Axis::Correlation(id), Rows::Live(live)) => {
-                from_slice(live.read().correlated(id), page)
-            }
-            (Axis::Name(axis, name), Rows::Fixed { .. }) => self.with(|sidx| {
-                page.clear();
-                let Some(list) = sidx.list(*axis, name)? else {
-                    return Ok(());
-                };
-                for nth in choose(&|row| list.lower_bound(row))? {
-                    page.push(list.nth(nth)?);
-                }
-                Ok(())
-            }),
-            (Axis::Correlation(id), Rows::Fixed { .. }) => self.with(|sidx| {
-                page.clear();
-                let list = sidx.correlated(id)?;
-                for nth in choose(&|row| lower_bound_by(list.len(), row, |n| list.nth(n)))? {
-                    page.push(list.nth(nth)?);
-                }
-                Ok(())
+            Rows::Fixed(_) => self.with(|index| {
+                ask(match axis {
+                    Axis::All => RowList::All(index.rows()),
+                    Axis::Name(axis, name) => match index.list(*axis, name)? {
+                        Some(list) => RowList::Postings(list),
+                        None => RowList::Slice(&[]),
+                    },
+                    Axis::Correlation(id) => RowList::Keyed(index.correlated(id)?),
+                    Axis::Effects(id) => RowList::Keyed(index.children(id)?),
+                })
             }),
         }
     }
@@ -355,20 +318,9 @@ impl Layer {
         })
     }
 
-    /// The rows of effects: events that name `id` as a parent.
-    pub(crate) fn children(&self, id: &[u8; 16]) -> Result<Vec<u32>> {
-        match &self.rows {
-            Rows::Live(index) => Ok(index.read().children(id).to_vec()),
-            Rows::Fixed { .. } => self.with(|index| {
-                let list = index.children(id)?;
-                (0..list.len()).map(|n| list.nth(n)).collect()
-            }),
-        }
-    }
-
     /// Asks the footer; if it is damaged, makes it again from the segment and asks once more.
     fn with<T>(&self, mut ask: impl FnMut(&Sidx) -> Result<T>) -> Result<T> {
-        let Rows::Fixed { index, source, .. } = &self.rows else {
+        let Rows::Fixed(Fixed { index, source, .. }) = &self.rows else {
             return Err(StoreError::corrupt("a live layer has no footer"));
         };
         let known = index.read().clone();
@@ -475,26 +427,4 @@ fn map_whole(disk: &dyn Disk, name: &str) -> Result<Arc<Map>> {
     let file = disk.open(name, Access::Read).map_err(fail)?;
     let len = file.len().map_err(fail)?;
     file.map(len).map(Arc::new).map_err(fail)
-}
-
-/// The index of the first of `len` ascending values that is not below `row`.
-fn lower_bound_by(len: u32, row: u32, nth: impl Fn(u32) -> Result<u32>) -> Result<u32> {
-    let (mut low, mut high) = (0, len);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if nth(middle)? < row {
-            low = middle + 1
-        } else {
-            high = middle
-        }
-    }
-    Ok(low)
-}
-
-fn count(len: usize) -> u32 {
-    u32::try_from(len).unwrap_or(u32::MAX)
-}
-
-fn index(row: u32) -> usize {
-    usize::try_from(row).unwrap_or(usize::MAX)
 }

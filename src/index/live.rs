@@ -125,18 +125,6 @@ impl LiveIndex {
         self.names[axis.place()].get(name).map(Rows::as_slice)
     }
 
-    /// The names that begin with `prefix` and the rows that bear them, in no order.
-    pub(crate) fn prefix<'a>(
-        &'a self,
-        axis: NameAxis,
-        prefix: &'a str,
-    ) -> impl Iterator<Item = (&'a str, &'a [u32])> {
-        self.names[axis.place()]
-            .iter()
-            .filter(move |(name, _)| name.starts_with(prefix))
-            .map(|(name, rows)| (&**name, rows.as_slice()))
-    }
-
     /// Roughly the bytes on the heap; looks at every name.
     pub(crate) fn approx_heap_bytes(&self) -> usize {
         let names = self.names.iter().flatten();

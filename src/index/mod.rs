@@ -5,6 +5,7 @@ pub(crate) mod live;
 pub(crate) mod picture;
 pub(crate) mod postings;
 pub(crate) mod read_options;
+pub(crate) mod row_list;
 pub(crate) mod sidx;
 pub(crate) mod sidx_names;
 pub(crate) mod sidx_pairs;

@@ -128,16 +128,17 @@ impl Walk {
         let Some(layer) = picture.layers.get(at) else {
             return Ok(());
         };
-        if layer.first_position() > self.high || layer.last_position() < self.low {
-            self.next_layer = if layer.first_position() > self.high
-                && self.direction == Direction::Forward
-            {
-                None
-            } else if layer.last_position() < self.low && self.direction == Direction::Backward {
-                None
+        let (above, below) = (
+            layer.first_position() > self.high,
+            layer.last_position() < self.low,
+        );
+        if above || below {
+            let past = if above {
+                Direction::Forward
             } else {
-                self.next_layer
+                Direction::Backward
             };
+            self.next_layer = self.next_layer.filter(|_| self.direction != past);
             return Ok(());
         }
         for (index, region) in self.query.regions().iter().enumerate() {
@@ -183,16 +184,20 @@ impl Walk {
 }
 
 fn matches(region: &Region, event: &EventRef<'_>) -> bool {
-    region.matches(&Facets {
-        entity: event.entity(),
-        scope: event.scope(),
-        kind: event.kind(),
-        tags: event.tags(),
-        correlation: event.correlation(),
-        position: event.position().get(),
-        revision: event.revision().get(),
-        recorded_at: event.recorded_at(),
-    })
+    let caused = region
+        .cause()
+        .is_none_or(|cause| event.parents().any(|parent| parent == cause));
+    caused
+        && region.matches(&Facets {
+            entity: event.entity(),
+            scope: event.scope(),
+            kind: event.kind(),
+            tags: event.tags(),
+            correlation: event.correlation(),
+            position: event.position().get(),
+            revision: event.revision().get(),
+            recorded_at: event.recorded_at(),
+        })
 }
 
 /// The rows of one layer that a region may have: `low..high`.
@@ -276,10 +281,9 @@ impl RowBounds {
             .checked_sub(base)
             .and_then(|n| u32::try_from(n).ok())
             .and_then(|n| n.checked_add(1))
+            && over < len
         {
-            if over < len {
-                self.high = self.high.min(layer.nth(&axis, over)?);
-            }
+            self.high = self.high.min(layer.nth(&axis, over)?);
         }
         Ok(())
     }
@@ -364,10 +368,10 @@ impl Stream {
                 stream.source = Candidates::List(axis);
             }
         }
-        if best > layer.axis_len(&Axis::All)? / NARROW_ENOUGH {
-            if let Some(bits) = narrower_bits(layer, wanted, best)? {
-                stream.source = Candidates::Bits(bits);
-            }
+        if best > layer.axis_len(&Axis::All)? / NARROW_ENOUGH
+            && let Some(bits) = narrower_bits(layer, wanted, best)?
+        {
+            stream.source = Candidates::Bits(bits);
         }
         Ok(Some(stream))
     }
@@ -429,6 +433,7 @@ fn exact_axes(region: &Region) -> impl Iterator<Item = Axis> {
     let correlation = region
         .correlation_id()
         .map(|id| Axis::Correlation(*id.as_bytes()));
+    let cause = region.cause().map(|id| Axis::Effects(*id.as_bytes()));
     let tags: Vec<Axis> = region
         .tags()
         .iter()
@@ -439,6 +444,7 @@ fn exact_axes(region: &Region) -> impl Iterator<Item = Axis> {
         .chain(name(NameAxis::Scope, region.scope_match()))
         .chain(kind)
         .chain(tags)
+        .chain(cause)
         .chain(correlation)
 }
 
@@ -458,10 +464,10 @@ fn narrower_bits(layer: &Layer, region: &Region, best: u32) -> Result<Option<Bit
         }
     }
     let kinds = region.kinds();
-    if kinds.len() > 1 || matches!(kinds, [Match::Prefix(_)]) {
-        if let Some(bits) = bits_of_kinds(layer, kinds)? {
-            narrowest = Bits::narrower(narrowest, bits);
-        }
+    if (kinds.len() > 1 || matches!(kinds, [Match::Prefix(_)]))
+        && let Some(bits) = bits_of_kinds(layer, kinds)?
+    {
+        narrowest = Bits::narrower(narrowest, bits);
     }
     Ok(narrowest.filter(|bits| bits.count < best))
 }

@@ -35,7 +35,7 @@ pub use map::Map;
 pub use memory::MemoryDisk;
 pub use real::RealDisk;
 
-pub(crate) use exact::{WriteError, read_exact_at, write_all_at};
+pub(crate) use exact::{read_exact_at, write_all_at};
 pub(crate) use replace::replace;
 
 #[cfg(test)]
