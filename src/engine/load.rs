@@ -6,7 +6,7 @@
 use crate::engine::chain;
 use crate::engine::heads::Heads;
 use crate::engine::rotate::header_after;
-use crate::engine::shared::Engine;
+use crate::engine::shared::{Engine, Published, head_of};
 use crate::engine::turn::{Durable, Writer};
 use crate::error::{Result, StoreError};
 use crate::format::checkpoint::{Checkpoint, SealedEntry as SealedSegment};
@@ -35,6 +35,19 @@ pub(crate) struct Loaded {
     pub(crate) hint: HintFile,
     pub(crate) sealed: Vec<SealedSegment>,
     pub(crate) repairs: Repairs,
+}
+
+impl Loaded {
+    /// What readers see of it.
+    pub(crate) fn published(&self) -> Published {
+        Published {
+            head: head_of(&self.tip),
+            durable: self.tip.position,
+            full_bytes: self.sealed.iter().map(|segment| segment.log_end).sum(),
+            end: self.tip.mark.offset,
+            layers: self.layers.clone().into(),
+        }
+    }
 }
 
 /// What opening had to mend.
@@ -367,6 +380,7 @@ pub(crate) fn reload(engine: &Engine, writer: &mut Writer) -> Result<()> {
             loaded.tip.position
         )));
     }
+    let published = loaded.published();
     writer.unsealed.clear();
     writer.held_back = None;
     writer.active = loaded.active;
@@ -377,6 +391,6 @@ pub(crate) fn reload(engine: &Engine, writer: &mut Writer) -> Result<()> {
     writer.hint = loaded.hint;
     writer.buffer = Vec::new();
     engine.sealed.lock().clone_from(&loaded.sealed);
-    engine.publish_loaded(loaded.layers.into(), &loaded.tip);
+    engine.publish_loaded(published);
     Ok(())
 }

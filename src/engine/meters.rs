@@ -169,22 +169,20 @@ pub struct Diagnostics {
     pub clock_behind: Duration,
     /// Why the writer refuses, if it does.
     pub poisoned: Option<String>,
-    /// Whether the store lives in memory only.
+    /// Where the store lives: its directory, or what its disk calls itself.
     pub place: String,
 }
 
 impl Engine {
     pub(crate) fn stats(&self) -> Stats {
         let published = self.published.read().clone();
-        let sealed = self.sealed.lock();
-        let sealed_bytes: u64 = sealed.iter().map(|s| s.log_end).sum();
         let newest = published.layers.last().map_or(0, |l| l.segment().number());
         Stats {
             head: published.head,
             durable_position: published.durable,
             segments: newest,
             unsealed_segments: self.backlog.len() as u64,
-            log_bytes: sealed_bytes + published.end,
+            log_bytes: published.full_bytes + published.end,
             index_heap_bytes: published.layers.iter().map(|l| l.heap_bytes() as u64).sum(),
         }
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::engine::heads::Heads;
 use crate::engine::load::{Loaded, load};
 use crate::engine::meters::Meters;
-use crate::engine::shared::{Engine, IdSource, Published, head_of};
+use crate::engine::shared::{Engine, IdSource};
 use crate::engine::turn::{self, Durable, Writer};
 use crate::engine::upkeep::{self, Backlog, Job, SpareSlot};
 use crate::error::{Result, StoreError};
@@ -158,12 +158,7 @@ fn start(
     let (jobs, todo) = flume::unbounded();
     let next = loaded.tip.mark.segment + 1;
     let planned = planned_bytes(next, config.segment_bytes);
-    let published = Published {
-        head: head_of(&loaded.tip),
-        durable: loaded.tip.position,
-        end: loaded.tip.mark.offset,
-        layers: loaded.layers.into(),
-    };
+    let published = loaded.published();
     let writer = Writer {
         incoming,
         held_back: None,

@@ -43,12 +43,13 @@ pub(crate) fn rotate(engine: &Engine, writer: &mut Writer, needed: u64) -> Resul
         writer.tip.digest,
         LiveIndex::new(writer.tip.position + 1),
     );
+    let full_end = writer.tip.mark.offset;
     writer.active = active;
     writer.live = Arc::new(live);
     writer.tip = Tip::before(&writer.active.header);
     writer.heads.forget(writer.tip.position);
     writer.unsealed.push(full);
-    add_layer(engine, Arc::clone(&writer.live));
+    add_layer(engine, Arc::clone(&writer.live), full_end);
     let next = number + 1;
     engine.send(Job::Spare {
         number: next,
@@ -85,8 +86,11 @@ fn take_spare(engine: &Engine, number: u64, final_bytes: u64) -> std::io::Result
     }
 }
 
-fn add_layer(engine: &Engine, layer: Arc<Layer>) {
+/// Shows readers the layer of a new segment, behind one whose log ends at `full_end`.
+fn add_layer(engine: &Engine, layer: Arc<Layer>, full_end: u64) {
     let mut published = engine.published.write();
+    published.full_bytes += full_end;
+    published.end = GROUPS_START;
     let layers: Vec<_> = published.layers.iter().cloned().chain([layer]).collect();
     published.layers = layers.into();
 }

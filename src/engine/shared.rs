@@ -26,6 +26,8 @@ pub(crate) struct Published {
     pub(crate) head: Head,
     /// The last position known durable.
     pub(crate) durable: u64,
+    /// The length of the log in all segments before the newest.
+    pub(crate) full_bytes: u64,
     /// The end of the newest segment's log.
     pub(crate) end: u64,
     pub(crate) layers: Arc<[Arc<Layer>]>,
@@ -80,13 +82,8 @@ impl Engine {
     }
 
     /// Shows readers a log that was just loaded.
-    pub(crate) fn publish_loaded(&self, layers: Arc<[Arc<Layer>]>, tip: &Tip) {
-        *self.published.write() = Published {
-            head: head_of(tip),
-            durable: tip.position,
-            end: tip.mark.offset,
-            layers,
-        };
+    pub(crate) fn publish_loaded(&self, published: Published) {
+        *self.published.write() = published;
     }
 
     /// Whether calls that write may be made.
