@@ -15,7 +15,7 @@ pub const MIN_SEGMENT_BYTES: u64 = 1024 * 1024;
 pub const MAX_SEGMENT_BYTES: u64 = 1024 * 1024 * 1024;
 /// The largest payload that a store can be set to accept.
 pub const MAX_PAYLOAD_BYTES: usize = 256 * 1024 * 1024;
-/// The largest batch, in bytes of payload, that a store can be set to accept.
+/// The largest batch, in bytes as `max_batch_bytes` counts them, that a store can be set to accept.
 pub const MAX_BATCH_BYTES: usize = 512 * 1024 * 1024;
 /// The largest batch, in events, that a store can be set to accept.
 pub const MAX_BATCH_EVENTS: usize = 1_048_576;
@@ -145,7 +145,9 @@ impl StoreConfig {
         self
     }
 
-    /// The largest sum of payloads in one batch, in bytes; 32 MiB by default.
+    /// The most bytes that a batch may take in the log; 32 MiB by default.
+    ///
+    /// An event counts 256 and its payload, names and labels, 16 for each parent, 8 for each tag or metadata entry.
     #[must_use]
     pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
         self.max_batch_bytes = bytes;
