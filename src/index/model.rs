@@ -18,7 +18,6 @@ const WORDS: [&str; 5] = ["order", "order:", "órden", "o", "zebra:\u{1F993}"];
 
 /// A small random source (xorshift64*, Vigna 2016) that prints its seed.
 pub(super) struct Random {
-    pub(super) seed: u64,
     state: u64,
 }
 
@@ -29,7 +28,7 @@ impl Random {
             .unwrap();
         let seed = u64::from(since.subsec_nanos()) | 1;
         println!("random seed {seed}");
-        Self { seed, state: seed }
+        Self { state: seed }
     }
 
     pub(super) fn next(&mut self) -> u64 {

@@ -1,5 +1,7 @@
 //! What only a real directory can show: links, pipes, other processes, modes.
 
+#![allow(clippy::unwrap_used)]
+
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
