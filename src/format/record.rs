@@ -11,14 +11,17 @@ use super::frame::{FRAME_HEADER_BYTES, FrameHeader, KIND_EVENT, KIND_STUB, encod
 pub(crate) use super::kept::{BatchPlace, KeyDigests, StreamPlace};
 use super::kept::{
     KNOWN_PARTS, PART_CORRELATION, PART_EXTENSION, PART_FORM, PART_METADATA, PART_OCCURRED,
-    PART_PARENTS, PART_TAGS, kept_parts, put_kept, put_stream, read_batch, read_key, read_stream,
+    PART_PARENTS, PART_SCHEMA, PART_TAGS, kept_parts, put_kept, put_stream, read_batch, read_key,
+    read_stream,
 };
 use super::lists::text;
 pub(crate) use super::lists::{MetadataList, ParentList, TagList};
 use super::stub::StubFields;
 
 /// Bytes of the head up to the first varint.
-const FIXED_BYTES: usize = 60;
+const FIXED_BYTES: usize = 58;
+/// The schema version that is not written out.
+const PLAIN_SCHEMA: u16 = 1;
 const MAX_PARENTS: u8 = 64;
 const MAX_LABELS: u8 = 32;
 
@@ -86,37 +89,24 @@ where
     M: ExactSizeIterator<Item = (&'a str, &'a str)>,
 {
     let correlation = (fields.correlation != fields.id).then_some(fields.correlation);
-    let mut parts = kept_parts(fields.batch, fields.key);
-    parts |= if correlation.is_some() {
-        PART_CORRELATION
-    } else {
-        0
-    };
-    parts |= if fields.occurred_at.is_some() {
-        PART_OCCURRED
-    } else {
-        0
-    };
-    parts |= if fields.parents.len() > 0 {
-        PART_PARENTS
-    } else {
-        0
-    };
-    parts |= if fields.tags.len() > 0 { PART_TAGS } else { 0 };
-    parts |= if fields.metadata.len() > 0 {
-        PART_METADATA
-    } else {
-        0
-    };
+    let parts = kept_parts(fields.batch, fields.key)
+        | part(PART_SCHEMA, fields.schema_version != PLAIN_SCHEMA)
+        | part(PART_CORRELATION, correlation.is_some())
+        | part(PART_OCCURRED, fields.occurred_at.is_some())
+        | part(PART_PARENTS, fields.parents.len() > 0)
+        | part(PART_TAGS, fields.tags.len() > 0)
+        | part(PART_METADATA, fields.metadata.len() > 0);
     out.extend_from_slice(&fields.id);
     put_u64(out, fields.recorded_at);
     out.extend_from_slice(&fields.hash);
     put_u16(out, parts);
-    put_u16(out, fields.schema_version);
     put_stream(out, position, fields.stream);
     put_block(out, fields.entity.as_bytes());
     put_block(out, fields.scope.as_bytes());
     put_block(out, fields.kind.as_bytes());
+    if fields.schema_version != PLAIN_SCHEMA {
+        put_u16(out, fields.schema_version);
+    }
     put_kept(out, fields.batch, fields.key);
     if let Some(correlation) = correlation {
         out.extend_from_slice(&correlation);
@@ -141,6 +131,10 @@ where
             put_block(out, value.as_bytes());
         }
     }
+}
+
+fn part(bit: u16, present: bool) -> u16 {
+    if present { bit } else { 0 }
 }
 
 fn put_count(out: &mut Vec<u8>, count: usize) {
@@ -244,9 +238,9 @@ impl RecordLayout {
         let hash = fixed.array()?;
         let parts = fixed.u16()?;
         check_parts(parts)?;
-        let schema_version = fixed.u16()?;
         let stream = read_stream(reader, position)?;
         let [entity, scope, kind] = read_names(reader)?;
+        let schema_version = read_schema(reader, parts)?;
         let batch = read_batch(reader, parts)?;
         let key = read_key(reader, parts)?;
         let correlation = read_correlation(reader, parts, id)?;
@@ -405,6 +399,17 @@ fn check_texts<'a>(
         Ok(())
     } else {
         Err(DecodeError::Corrupt("a text is not UTF-8"))
+    }
+}
+
+#[inline]
+fn read_schema(reader: &mut Reader<'_>, parts: u16) -> Result<u16, DecodeError> {
+    if parts & PART_SCHEMA == 0 {
+        return Ok(PLAIN_SCHEMA);
+    }
+    match reader.u16()? {
+        PLAIN_SCHEMA => Err(DecodeError::Corrupt("schema version 1 is written out")),
+        version => Ok(version),
     }
 }
 

@@ -216,7 +216,7 @@ fn payload_damage_leaves_the_head_readable() {
 
 #[test]
 fn form_extension_and_unknown_parts_are_unsupported() {
-    for bit in 7..16 {
+    for bit in [7, 8, 10, 11, 12, 13, 14, 15] {
         let parts = 0x23u16 | 1 << bit;
         let read = with_head(56, &[0x23, 0], &parts.to_le_bytes());
         assert!(
@@ -226,38 +226,60 @@ fn form_extension_and_unknown_parts_are_unsupported() {
     }
 }
 
+/// There is one way to write it: absent where it is 1.
+#[test]
+fn schema_version_is_there_only_where_it_is_not_1() {
+    let with_version = |version: u16| {
+        let (mut frame, _) = golden::second_frame();
+        let at = 16 + 58 + 2 + 8 + 5 + 11;
+        assert_eq!(frame[at..at + 2], [2, 0]);
+        frame[at..at + 2].copy_from_slice(&version.to_le_bytes());
+        golden::reseal(&mut frame, golden::second_at(), 2);
+        second(&frame)
+    };
+    assert_corrupt(with_version(1), "schema version 1 is written out");
+    for version in [0, 2, 3, 256, u16::MAX] {
+        assert_eq!(
+            event(with_version(version).unwrap()).schema_version,
+            version
+        );
+    }
+    let bare = with_head(56, &[0x23, 0], &[0x23, 0]).map(event).unwrap();
+    assert_eq!(bare.schema_version, 1);
+}
+
 #[test]
 fn impossible_links_are_refused() {
     let why = "revision and previous position do not fit";
-    assert_corrupt(with_head(60, &[1, 0], &[0, 0]), why);
-    assert_corrupt(with_head(60, &[1, 0], &[2, 0]), why);
-    assert_corrupt(with_head(60, &[1, 0], &[2, 1]), why);
+    assert_corrupt(with_head(58, &[1, 0], &[0, 0]), why);
+    assert_corrupt(with_head(58, &[1, 0], &[2, 0]), why);
+    assert_corrupt(with_head(58, &[1, 0], &[2, 1]), why);
     assert_corrupt(
-        with_head(60, &[1, 0], &[0x81, 0, 0]),
+        with_head(58, &[1, 0], &[0x81, 0, 0]),
         "a varint is malformed",
     );
 }
 
 #[test]
 fn malformed_names_are_refused() {
-    assert_corrupt(with_head(62, b"\x07order:7", b"\0"), "a name is empty");
-    assert_corrupt(with_head(62, b"\x07o", b"\x07\xff"), "a text is not UTF-8");
+    assert_corrupt(with_head(60, b"\x07order:7", b"\0"), "a name is empty");
+    assert_corrupt(with_head(60, b"\x07o", b"\x07\xff"), "a text is not UTF-8");
     let endless = [0xff; 9];
     let (entity, rest) = (
         &[endless.as_slice(), &[1]].concat(),
         "the bytes end too early",
     );
-    assert_corrupt(with_head(62, &[7], entity), rest);
+    assert_corrupt(with_head(60, &[7], entity), rest);
 }
 
 #[test]
 fn malformed_batch_place_is_refused() {
     let why = "the place in the batch is out of range";
-    assert_corrupt(with_head(88, &[0, 2], &[0, 1]), why);
-    assert_corrupt(with_head(88, &[0, 2], &[2, 2]), why);
+    assert_corrupt(with_head(86, &[0, 2], &[0, 1]), why);
+    assert_corrupt(with_head(86, &[0, 2], &[2, 2]), why);
     let beyond_32_bits = [0, 0xff, 0xff, 0xff, 0xff, 0x1f];
     assert_corrupt(
-        with_head(88, &[0, 2], &beyond_32_bits),
+        with_head(86, &[0, 2], &beyond_32_bits),
         "a varint is malformed",
     );
 }
@@ -277,7 +299,7 @@ fn malformed_tags_are_refused() {
         (b"\x01\x03vip\x03vip", "bytes are left over"),
     ];
     for (changed, why) in cases {
-        assert_corrupt(with_head(122, tags, changed), why);
+        assert_corrupt(with_head(120, tags, changed), why);
     }
 }
 
@@ -362,12 +384,12 @@ fn writing_into_a_reused_buffer_does_not_grow_it() {
 
 #[test]
 fn names_beyond_ascii_read_back() {
-    let read = with_head(62, b"\x07order:7", b"\x08k\xc3\xb6ln\xe2\x82\xac").map(event);
+    let read = with_head(60, b"\x07order:7", b"\x08k\xc3\xb6ln\xe2\x82\xac").map(event);
     assert!(read.is_ok(), "{read:?}");
     let tags = b"\x02\x0bcustomer:42\x03vip";
-    assert!(with_head(122, tags, b"\x01\x02\xc3\xa9").is_ok());
+    assert!(with_head(120, tags, b"\x01\x02\xc3\xa9").is_ok());
     assert_corrupt(
-        with_head(122, tags, b"\x01\x02\xc3\x28"),
+        with_head(120, tags, b"\x01\x02\xc3\x28"),
         "a text is not UTF-8",
     );
 }
