@@ -1,0 +1,69 @@
+//! The first half hour: open a store, append under conditions, read back. Run it twice to see what a conflict says.
+
+use quipu::prelude::*;
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize)]
+struct Placed {
+    cents: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Paid {
+    by: String,
+}
+
+const PLACED: EventKind = EventKind::literal("order.placed"); // checked when compiled
+const PAID: EventKind = EventKind::literal("order.paid");
+const PATH: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/target/examples/quickstart.quipu"
+);
+
+fn main() -> quipu::Result<()> {
+    let path = std::env::args().nth(1).unwrap_or(PATH.to_owned());
+    let store = Store::open(&path)?; // creates, locks, recovers
+    let order = Coordinate::new("order:1042", "shop:berlin")?; // entity, scope
+
+    let new = AppendOptions::new().expect_no_stream();
+    match store.append_with_options(&order, PLACED, &Placed { cents: 4200 }, new) {
+        Ok(placed) => println!("paid: {}", pay(&store, &order, &placed)?),
+        Err(error) if error.kind() == StoreErrorKind::Conflict => println!("conflict: {error}"),
+        Err(error) => return Err(error),
+    }
+
+    for event in store.stream("order:1042")? {
+        let event = event?;
+        println!(
+            "{} {} {}",
+            event.position(),
+            event.recorded_at(),
+            event.kind()
+        );
+    }
+    for event in store.query(
+        Region::entity_prefix("order:")
+            .kind("order.paid")
+            .tag("customer:7"),
+    )? {
+        println!("paid by {}", event?.payload::<Paid>()?.by);
+    }
+    store.close()
+}
+
+fn pay(store: &Store, order: &Coordinate, placed: &Receipt) -> quipu::Result<Receipt> {
+    let options = AppendOptions::new()
+        .expect_revision(1) // optimistic concurrency on the entity's stream
+        .unless_any(Query::tag("coupon:X"), placed.position()) // nothing like this since I looked
+        .idempotency_key("payment-77") // a retry returns the first receipt
+        .tag("customer:7")
+        .caused_by(placed); // its parent; the correlation follows
+    store.append_with_options(
+        order,
+        PAID,
+        &Paid {
+            by: "card".to_owned(),
+        },
+        options,
+    )
+}
