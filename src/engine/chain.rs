@@ -109,6 +109,11 @@ fn find_entry(
     )))
 }
 
+/// Whether a segment was sealed.
+pub(crate) fn has_footer(disk: &Arc<dyn Disk>, store_id: &[u8; 16], listed: Listed) -> bool {
+    footer_entry(disk, store_id, listed).is_ok()
+}
+
 /// What the footer at the end of the file, or the side file in its place, says.
 fn footer_entry(
     disk: &Arc<dyn Disk>,

@@ -123,8 +123,7 @@ fn write(engine: &Engine, writer: &mut Writer, group: &mut Group) -> Result<()> 
 
 fn sync(engine: &Engine, writer: &mut Writer, group: &mut Group) -> Result<()> {
     let unsynced = group.events() > 0 || writer.tip.mark > writer.durable.mark;
-    let due = writer.last_sync.elapsed() >= engine.config.buffered_sync_interval;
-    if !unsynced || !(group.wants_sync || due) {
+    if !unsynced || !group.wants_sync {
         return Ok(());
     }
     let tip = if group.events() > 0 {

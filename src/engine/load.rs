@@ -83,14 +83,15 @@ pub(crate) fn load(
     let mut repairs = Repairs::default();
     let (known, sealed_entries) = gather_known(&**disk, store_id)?;
     let mut segments = look::list_segments(&**disk)?;
-    drop_half_made(&**disk, store_id, &mut segments, known.mark)?;
+    drop_half_made(disk, store_id, &mut segments, known.mark)?;
     let hint = HintFile::open(&**disk, *store_id, known.generation)?;
     let Some((newest, older)) = segments.split_last() else {
         return create_first(disk, store_id, config, hint, known.mark);
     };
     let header = chain::header_of(&**disk, *newest, store_id)?;
-    let sealed = chain::sealed_segments(disk, store_id, older, &header, &sealed_entries)?;
     let tail = walk_tail(&**disk, header, known, &mut repairs)?;
+    // Only now is the newest header durable, which a footer in the segment before it will stand for.
+    let sealed = chain::sealed_segments(disk, store_id, older, &header, &sealed_entries)?;
     lay_out(disk, store_id, config, hint, sealed, tail, repairs)
 }
 
@@ -118,17 +119,29 @@ fn gather_known(disk: &dyn Disk, store_id: &[u8; 16]) -> Result<(Known, Vec<Seal
 
 /// Takes the newest file away if it was being made when the process or the power stopped.
 fn drop_half_made(
-    disk: &dyn Disk,
+    disk: &Arc<dyn Disk>,
     store_id: &[u8; 16],
     segments: &mut Vec<Listed>,
-    durable: Mark,
+    known: Mark,
 ) -> Result<()> {
     let Some(newest) = segments.last().copied() else {
         return Ok(());
     };
-    if look::read_header(disk, newest, store_id)?.is_some() {
+    if look::read_header(&**disk, newest, store_id)?.is_some() {
         return Ok(());
     }
+    // A segment gets its footer once something in the next one is durable.
+    let before = segments.iter().rev().nth(1);
+    let sealed_before = before.is_some_and(|b| chain::has_footer(disk, store_id, *b));
+    let proven = if sealed_before {
+        Mark {
+            segment: newest.number,
+            offset: 0,
+        }
+    } else {
+        Mark::default()
+    };
+    let durable = known.max(proven);
     let evidence = TailEvidence {
         segment: newest.number,
         header_valid: false,
@@ -140,7 +153,7 @@ fn drop_half_made(
         Verdict::RemoveNewest => {
             segments.pop();
             tracing::info!(segment = newest.number, "a half-made segment is taken away");
-            apply::take_away_half_made(disk, newest)
+            apply::take_away_half_made(&**disk, newest)
         }
         Verdict::Refuse(damage) => Err(refusal(newest.number, damage, "its header is damaged")),
         Verdict::Keep { .. } | Verdict::Cut { .. } => Ok(()),

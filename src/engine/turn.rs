@@ -133,27 +133,34 @@ pub(crate) fn refuse_all(engine: &Engine, writer: &mut Writer) -> Vec<Waiting> {
 /// The writer's thread: commits while there is something to commit, syncs what is buffered, sleeps.
 pub(crate) fn run(engine: &Engine) {
     while !engine.stopping.load(Ordering::Acquire) {
-        if engine.queue.is_empty() && !is_sync_due(engine) {
-            let patience = if engine.unsynced.load(Ordering::Acquire) {
-                engine.config.buffered_sync_interval
-            } else {
-                IDLE
-            };
-            std::thread::park_timeout(patience);
-            if engine.queue.is_empty() && !engine.unsynced.load(Ordering::Acquire) {
-                continue;
-            }
+        if !engine.queue.is_empty() {
+            let waiting = take_turn(engine, &mut engine.turn.lock());
+            tell(waiting);
         }
-        let waiting = take_turn(engine, &mut engine.turn.lock());
-        tell(waiting);
+        let patience = sync_if_due(engine);
+        if engine.queue.is_empty() {
+            std::thread::park_timeout(patience);
+        }
     }
 }
 
-fn is_sync_due(engine: &Engine) -> bool {
-    engine.unsynced.load(Ordering::Acquire)
-        && engine.turn.try_lock().is_some_and(|writer| {
-            writer.last_sync.elapsed() >= engine.config.buffered_sync_interval
-        })
+/// Syncs what has been buffered for long enough; returns how long the rest may wait.
+fn sync_if_due(engine: &Engine) -> Duration {
+    let interval = engine.config.buffered_sync_interval;
+    if !engine.unsynced.load(Ordering::Acquire) || engine.fault.get().is_some() {
+        return IDLE;
+    }
+    let mut writer = engine.turn.lock();
+    let waited = writer.last_sync.elapsed();
+    if waited < interval {
+        return interval - waited;
+    }
+    // A sync that fails poisons the store, and every later append says so.
+    let synced = catch_unwind(AssertUnwindSafe(|| engine.sync_now(&mut writer)));
+    if let Err(panic) = synced {
+        after_panic(engine, &mut writer, &message_of(&*panic));
+    }
+    IDLE
 }
 
 impl std::fmt::Debug for Writer {
