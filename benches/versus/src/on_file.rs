@@ -14,7 +14,7 @@ use crate::peer::{Peer, Tally};
 /// Group header and commit record (docs/format.md, section 4).
 const GROUP_BYTES: usize = 72 + 52;
 /// Frame header and the fixed part of an event's head (section 5).
-const FRAME_BYTES: usize = 16 + 60;
+const FRAME_BYTES: usize = 16 + 58;
 /// Varints: revision, distance, the lengths of entity, scope, kind and tag, and the number of tags.
 const VARINT_BYTES: usize = 1 + 3 + 4 + 1;
 const ZEROS: usize = 1024 * 1024;
