@@ -1,5 +1,6 @@
 //! Which events: searchable footers of sealed segments and the index of the newest events.
 
+pub(crate) mod candidates;
 pub(crate) mod layer;
 pub(crate) mod live;
 pub(crate) mod picture;
