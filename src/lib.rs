@@ -1,5 +1,7 @@
 //! `quipu` is an embedded event store: a durable, conditional, idempotent log of events inside your process.
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// Here, not in the manifest: tests, examples and benches may unwrap.
+#![warn(clippy::unwrap_used)]
 
 extern crate alloc;
 

@@ -14,7 +14,7 @@ pub(super) const PART_METADATA: u16 = 1 << 6;
 pub(super) const PART_FORM: u16 = 1 << 7;
 pub(super) const PART_EXTENSION: u16 = 1 << 8;
 pub(super) const PART_SCHEMA: u16 = 1 << 9;
-pub(super) const KNOWN_PARTS: u16 = (1 << 7) - 1 | PART_SCHEMA;
+pub(super) const KNOWN_PARTS: u16 = ((1 << 7) - 1) | PART_SCHEMA;
 /// The parts that a stub keeps.
 pub(super) const STUB_PARTS: u16 = PART_KEY | PART_BATCH;
 
