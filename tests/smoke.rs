@@ -24,7 +24,7 @@ fn walk() {
     let n = store
         .query(Query::tag("t:3"))
         .unwrap()
-        .map(|e| e.unwrap())
+        .inspect(|e| assert!(e.is_ok()))
         .count();
     assert_eq!(n, 2000);
     let head = store.head();
@@ -35,7 +35,7 @@ fn walk() {
         store
             .query(Query::tag("t:3"))
             .unwrap()
-            .map(|e| e.unwrap())
+            .inspect(|e| assert!(e.is_ok()))
             .count(),
         2000
     );
@@ -43,7 +43,7 @@ fn walk() {
         store
             .query_with(Query::tag("t:3"), ReadOptions::new().backward())
             .unwrap()
-            .map(|e| e.unwrap())
+            .inspect(|e| assert!(e.is_ok()))
             .count(),
         2000
     );

@@ -1,4 +1,5 @@
 //! A disk that asks a rule before each call, so that a test can refuse it, count it or hold it up.
+#![allow(dead_code, reason = "each test crate uses a part of it")]
 
 use quipu::io::{Access, Disk, DiskFile, DiskLock, Entry, LockError, Map};
 use std::io;
@@ -6,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 /// What the store is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Op {
+pub(crate) enum Op {
     Prepare,
     Lock,
     List,
@@ -25,23 +26,23 @@ pub enum Op {
 
 /// One call: what, on which name, and up to which byte of the file.
 #[derive(Clone, Copy, Debug)]
-pub struct Call<'a> {
-    pub op: Op,
-    pub name: &'a str,
-    pub end: u64,
+pub(crate) struct Call<'a> {
+    pub(crate) op: Op,
+    pub(crate) name: &'a str,
+    pub(crate) end: u64,
 }
 
 /// The rule: an error is what the store gets instead of the call.
-pub type Rule = Arc<dyn Fn(Call<'_>) -> io::Result<()> + Send + Sync>;
+pub(crate) type Rule = Arc<dyn Fn(Call<'_>) -> io::Result<()> + Send + Sync>;
 
 #[derive(Clone)]
-pub struct Ruled {
+pub(crate) struct Ruled {
     inner: Arc<dyn Disk>,
     rule: Rule,
 }
 
 impl Ruled {
-    pub fn new(
+    pub(crate) fn new(
         inner: impl Disk + 'static,
         rule: impl Fn(Call<'_>) -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
@@ -181,7 +182,7 @@ impl DiskFile for RuledFile {
 
 /// A gate that a rule passes: while it is shut, whoever comes waits, and the test can wait for that.
 #[derive(Debug, Default)]
-pub struct Gate {
+pub(crate) struct Gate {
     state: Mutex<GateState>,
     changed: Condvar,
 }
@@ -193,16 +194,16 @@ struct GateState {
 }
 
 impl Gate {
-    pub fn shut(&self) {
+    pub(crate) fn shut(&self) {
         self.state.lock().unwrap().shut = true;
     }
 
-    pub fn open(&self) {
+    pub(crate) fn open(&self) {
         self.state.lock().unwrap().shut = false;
         self.changed.notify_all();
     }
 
-    pub fn pass(&self) {
+    pub(crate) fn pass(&self) {
         let mut state = self.state.lock().unwrap();
         state.waiting += 1;
         self.changed.notify_all();
@@ -211,7 +212,7 @@ impl Gate {
     }
 
     /// Returns once somebody waits before the gate.
-    pub fn wait_for_someone(&self) {
+    pub(crate) fn wait_for_someone(&self) {
         let state = self.state.lock().unwrap();
         drop(self.changed.wait_while(state, |s| s.waiting == 0).unwrap());
     }
