@@ -60,13 +60,17 @@ impl Durable {
     }
 }
 
-/// Commits one group and returns who is to be told what, once the turn is over.
+/// Commits one group, and another if the segment ended in between; returns who is to be told what after the turn.
 pub(crate) fn take_turn(engine: &Engine, writer: &mut Writer) -> Vec<Waiting> {
-    match catch_unwind(AssertUnwindSafe(|| commit_group(engine, writer))) {
-        Ok(waiting) => waiting,
-        Err(panic) => {
-            after_panic(engine, writer, &message_of(&*panic));
-            Vec::new()
+    let mut told = Vec::new();
+    loop {
+        match catch_unwind(AssertUnwindSafe(|| commit_group(engine, writer))) {
+            Ok(waiting) => told.extend(waiting),
+            Err(panic) => after_panic(engine, writer, &message_of(&*panic)),
+        }
+        // Nobody else would know of a submission that the queue no longer holds.
+        if writer.held_back.is_none() {
+            return told;
         }
     }
 }
