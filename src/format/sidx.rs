@@ -13,10 +13,10 @@ pub(crate) const BLOCK_BYTES: usize = 4096;
 pub(crate) const TRAILER_BYTES: usize = 32;
 /// Facts and directory, the first bytes of block 0.
 pub(crate) const HEADER_BYTES: usize = FACTS_BYTES + SECTIONS * SECTION_BYTES;
-/// Postings are kept in chunks of this many rows.
-pub(crate) const CHUNK_ROWS: u32 = 128;
-/// The bytes of one name's fixed entry.
-pub(crate) const NAME_ENTRY_BYTES: usize = 16;
+/// Lists are kept in chunks of this many items.
+pub(crate) const CHUNK_ITEMS: u32 = 32;
+/// The bytes of one name's fixed entry; behind the last name's stands one more, where heap and lists end.
+pub(crate) const NAME_ENTRY_BYTES: usize = 8;
 /// The bytes of one block of the filter.
 pub(crate) const FILTER_BLOCK_BYTES: usize = 64;
 /// Bits that the filter spends on a key; with [`FILTER_PROBES`] about 3 of 100 absent keys pass.
@@ -170,14 +170,14 @@ pub(crate) struct Section {
     /// Leading bytes that all keys of a table share, and how many.
     pub(crate) prefix: [u8; 16],
     pub(crate) prefix_bytes: u8,
-    /// Bytes of a row in a key table.
-    pub(crate) row_bytes: u8,
+    /// Bytes of a row in a key table, of a distance in the rows.
+    pub(crate) width: u8,
 }
 
 impl Section {
     /// The bytes of one pair of a key table.
     pub(crate) fn pair_bytes(&self) -> usize {
-        16 - usize::from(self.prefix_bytes) + usize::from(self.row_bytes)
+        16 - usize::from(self.prefix_bytes) + usize::from(self.width)
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
@@ -186,7 +186,7 @@ impl Section {
         put_u32(out, self.count);
         put_u32(out, self.heap_bytes);
         out.extend_from_slice(&self.prefix);
-        out.extend_from_slice(&[self.prefix_bytes, self.row_bytes]);
+        out.extend_from_slice(&[self.prefix_bytes, self.width]);
         put_u16(out, 0);
         put_u32(out, 0);
     }
@@ -199,7 +199,7 @@ impl Section {
             heap_bytes: reader.u32()?,
             prefix: reader.array()?,
             prefix_bytes: reader.u8()?,
-            row_bytes: reader.u8()?,
+            width: reader.u8()?,
         };
         reader.reserved::<6>()?;
         Ok(section)
@@ -209,15 +209,21 @@ impl Section {
     fn is_sound(&self, part: Part, rows: u32) -> bool {
         let count = u64::from(self.count);
         match part {
-            Part::Rows => self.count == rows && self.length == 4 * count,
+            Part::Rows => {
+                let listed = match rows {
+                    0 => (self.length == 0 && self.width == 0).then_some(0),
+                    _ => list_count(self.length, self.width),
+                };
+                self.count == rows && listed == Some(rows)
+            }
             Part::Filter => self.length == FILTER_BLOCK_BYTES as u64 * count,
             Part::Ids | Part::Keys | Part::Correlations | Part::Children => {
                 self.prefix_bytes <= 16
-                    && (1..=4).contains(&self.row_bytes)
+                    && (1..=4).contains(&self.width)
                     && self.length == self.pair_bytes() as u64 * count
             }
             Part::Entities | Part::Scopes | Part::Kinds | Part::Tags => {
-                NAME_ENTRY_BYTES as u64 * count + u64::from(self.heap_bytes) <= self.length
+                NAME_ENTRY_BYTES as u64 * (count + 1) + u64::from(self.heap_bytes) <= self.length
             }
         }
     }
@@ -432,13 +438,53 @@ const fn mix(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// The length in bytes of a list of `count` rows (1 or more) whose distances take `width` bytes.
-pub(crate) fn postings_bytes(count: u32, width: u8) -> u64 {
-    let chunks = u64::from(count.div_ceil(CHUNK_ROWS));
+/// The length in bytes of a list of `count` items whose distances take `width` bytes.
+pub(crate) fn list_bytes(count: u32, width: u8) -> u64 {
+    let chunks = u64::from(count.div_ceil(CHUNK_ITEMS));
     4 * chunks + (u64::from(count) - chunks) * u64::from(width)
+}
+
+/// How many items a list of so many bytes has, `None` if there is no such list; undoes [`list_bytes`].
+pub(crate) fn list_count(bytes: u64, width: u8) -> Option<u32> {
+    if width == 0 {
+        // Items ascend, so only a list of one has no distance.
+        return (bytes == 4).then_some(1);
+    }
+    let chunk = list_bytes(CHUNK_ITEMS, width);
+    let last = match bytes % chunk {
+        0 => 0,
+        rest => 1 + rest.checked_sub(4)? / u64::from(width),
+    };
+    let count = u32::try_from(bytes / chunk * u64::from(CHUNK_ITEMS) + last).ok()?;
+    (count > 1 && width <= 4 && list_bytes(count, width) == bytes).then_some(count)
 }
 
 /// A row, ordinal or count as an index into memory.
 pub(crate) fn place(number: u32) -> usize {
     usize::try_from(number).expect("memory is addressed by 32 bits or more")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_tells_its_count_by_its_length() {
+        assert_eq!((list_bytes(1, 0), list_count(4, 0)), (4, Some(1)));
+        for width in 1..=4 {
+            let lengths: Vec<u64> = (2..200).map(|count| list_bytes(count, width)).collect();
+            for (count, &bytes) in (2..).zip(&lengths) {
+                assert_eq!(list_count(bytes, width), Some(count));
+            }
+            for bytes in (0..lengths[197]).filter(|bytes| !lengths.contains(bytes)) {
+                assert_eq!(list_count(bytes, width), None, "{bytes} of width {width}");
+            }
+        }
+        let absent = [(0, 0), (8, 0), (9, 5), (9, 255), (u64::MAX, 1)];
+        assert!(
+            absent
+                .iter()
+                .all(|&(bytes, width)| list_count(bytes, width).is_none())
+        );
+    }
 }

@@ -4,9 +4,9 @@
 
 use std::collections::HashMap;
 
-use super::codec::{put_u16, put_u32};
+use super::codec::put_u32;
 use super::sidx::{
-    Axis16, BLOCK_BYTES, CHUNK_ROWS, FILTER_BITS_PER_KEY, FILTER_BLOCK_BYTES, HEADER_BYTES,
+    Axis16, BLOCK_BYTES, CHUNK_ITEMS, FILTER_BITS_PER_KEY, FILTER_BLOCK_BYTES, HEADER_BYTES,
     NameAxis, Part, Probe, Section, SidxFacts, SidxHeader, SidxRow, Trailer, place,
 };
 use crate::event::hash::entity_digest;
@@ -194,9 +194,11 @@ fn filter(ids: &[Pair], keys: &[Pair], entities: &[(&str, u32)]) -> Vec<[u8; FIL
 }
 
 fn write_rows(out: &mut Vec<u8>, offsets: &[u32]) -> Section {
-    out.extend(offsets.iter().flat_map(|offset| offset.to_le_bytes()));
+    let width = width_of(widest(offsets));
+    write_list(out, offsets, width);
     Section {
         count: fits(offsets.len()),
+        width,
         ..Section::default()
     }
 }
@@ -213,7 +215,7 @@ fn write_filter(out: &mut Vec<u8>, blocks: &[[u8; FILTER_BLOCK_BYTES]]) -> Secti
 fn write_pairs(out: &mut Vec<u8>, pairs: &[Pair], rows: u32) -> Section {
     let mut section = Section {
         count: fits(pairs.len()),
-        row_bytes: width_of(rows.saturating_sub(1)).max(1),
+        width: width_of(rows.saturating_sub(1)).max(1),
         ..Section::default()
     };
     // In sorted order what the first and the last key share, all share.
@@ -224,7 +226,7 @@ fn write_pairs(out: &mut Vec<u8>, pairs: &[Pair], rows: u32) -> Section {
     }
     let (skip, width) = (
         usize::from(section.prefix_bytes),
-        usize::from(section.row_bytes),
+        usize::from(section.width),
     );
     out.reserve(pairs.len() * section.pair_bytes());
     for (key, row) in pairs {
@@ -236,25 +238,21 @@ fn write_pairs(out: &mut Vec<u8>, pairs: &[Pair], rows: u32) -> Section {
 
 fn write_names(out: &mut Vec<u8>, names: &Names, sorted: &[(&str, u32)]) -> Section {
     let (rows, starts) = names.by_name();
-    let (mut heap, mut postings) = (String::new(), Vec::new());
+    let (mut heap, mut lists) = (String::new(), Vec::new());
     for &(name, ordinal) in sorted {
-        let start = starts[place(ordinal)];
-        let count = names.counts[place(ordinal)];
-        let rows = &rows[start..start + place(count)];
-        let width = width_of(widest(rows));
         put_u32(out, fits(heap.len()));
-        put_u16(
-            out,
-            u16::try_from(name.len()).expect("a name has at most 512 bytes"),
-        );
-        out.extend_from_slice(&[width, 0]);
-        put_u32(out, fits(postings.len()));
-        put_u32(out, count);
+        put_u32(out, fits(lists.len()));
+        let start = starts[place(ordinal)];
+        let rows = &rows[start..start + place(names.counts[place(ordinal)])];
+        let width = width_of(widest(rows));
         heap.push_str(name);
-        write_postings(&mut postings, rows, width);
+        lists.push(width);
+        write_list(&mut lists, rows, width);
     }
+    put_u32(out, fits(heap.len()));
+    put_u32(out, fits(lists.len()));
     out.extend_from_slice(heap.as_bytes());
-    out.extend_from_slice(&postings);
+    out.extend_from_slice(&lists);
     Section {
         count: fits(sorted.len()),
         heap_bytes: fits(heap.len()),
@@ -262,26 +260,26 @@ fn write_names(out: &mut Vec<u8>, names: &Names, sorted: &[(&str, u32)]) -> Sect
     }
 }
 
-fn chunks(rows: &[u32]) -> impl Iterator<Item = (u32, &[u32])> {
-    rows.chunks(place(CHUNK_ROWS)).filter_map(|chunk| {
+fn chunks(items: &[u32]) -> impl Iterator<Item = (u32, &[u32])> {
+    items.chunks(place(CHUNK_ITEMS)).filter_map(|chunk| {
         let (base, others) = chunk.split_first()?;
         Some((*base, others))
     })
 }
 
-/// The largest distance of a row from the first of its chunk.
-fn widest(rows: &[u32]) -> u32 {
-    chunks(rows)
+/// The largest distance of an item from the first of its chunk.
+fn widest(items: &[u32]) -> u32 {
+    chunks(items)
         .filter_map(|(base, others)| others.last().map(|last| last - base))
         .max()
         .unwrap_or(0)
 }
 
-fn write_postings(out: &mut Vec<u8>, rows: &[u32], width: u8) {
-    for (base, others) in chunks(rows) {
+fn write_list(out: &mut Vec<u8>, items: &[u32], width: u8) {
+    for (base, others) in chunks(items) {
         put_u32(out, base);
-        for row in others {
-            out.extend_from_slice(&(row - base).to_le_bytes()[..usize::from(width)]);
+        for item in others {
+            out.extend_from_slice(&(item - base).to_le_bytes()[..usize::from(width)]);
         }
     }
 }
@@ -307,6 +305,6 @@ pub(crate) fn seal(mut out: Vec<u8>, facts: &SidxFacts) -> Vec<u8> {
 /// A count or an offset in an index as its 32 bits.
 fn fits(count: usize) -> u32 {
     // A frame offset has 32 bits; a log of at most 2 GiB, in which a tag takes two bytes or more, gives
-    // at most 4 GiB of postings of at most four bytes each.
+    // less than 4 GiB of lists.
     u32::try_from(count).expect("what a segment of at most 2 GiB leads to fits 32 bits")
 }

@@ -1,7 +1,7 @@
 //! Damaged, cut and hostile index bytes: refused or harmless, never a panic, never a wrong answer.
 
 use super::model::{FILE, Model, Random, SEGMENT, STORE_ID, assert_refused, open_at};
-use crate::format::sidx::{BLOCK_BYTES, HEADER_BYTES, Part, Trailer};
+use crate::format::sidx::{BLOCK_BYTES, CHUNK_ITEMS, HEADER_BYTES, Part, Trailer, list_bytes};
 use crate::format::sidx_build::seal;
 use crate::index::sidx::Sidx;
 use crate::io::{Access, Disk, MemoryDisk};
@@ -36,7 +36,7 @@ fn every_bit_flip_is_refused_or_changes_nothing_read() {
     // All bytes but the trailer's are below a block's checksum or in the table; the trailer's checksum covers
     // the table and itself. A flip in a block that a read does not touch cannot change what it reads.
     let mut random = Random::from_clock();
-    let model = Model::random(&mut random, 40);
+    let model = Model::random(&mut random, 60);
     let mut bytes = model.build();
     assert!(
         bytes.len() > 2 * BLOCK_BYTES,
@@ -60,14 +60,16 @@ fn every_bit_flip_is_refused_or_changes_nothing_read() {
 
 #[test]
 fn a_damaged_block_fails_the_read_that_meets_it_and_no_other() {
-    let model = Model::random(&mut Random::from_clock(), 1_500);
+    let model = Model::random(&mut Random::from_clock(), 2_500);
     let mut bytes = model.build();
     let rows = section_at(&bytes, Part::Rows);
     let block = rows / BLOCK_BYTES + 1;
     bytes[block * BLOCK_BYTES] ^= 1;
     let sidx = open_at(&bytes, 4096).unwrap();
     assert_eq!(sidx.offset(0).unwrap(), model.events[0].offset);
-    let first_bad = u32::try_from((block * BLOCK_BYTES - rows) / 4).unwrap();
+    let chunk = usize::try_from(list_bytes(CHUNK_ITEMS, bytes[line_at(Part::Rows) + 41])).unwrap();
+    let first_bad = (block * BLOCK_BYTES - rows).div_ceil(chunk);
+    let first_bad = u32::try_from(first_bad).unwrap() * CHUNK_ITEMS;
     let error = sidx.offset(first_bad).unwrap_err();
     let place = format!("{FILE} at byte {}: ", 4096 + block * BLOCK_BYTES);
     assert!(error.to_string().starts_with(&place), "{error}");
@@ -197,12 +199,13 @@ impl Part {
 fn unsorted_sections_are_found_by_a_check() {
     let model = Model::random(&mut Random::from_clock(), 60);
     let clean = body(&model.build());
-    // The width of an element: a row's offset, an id's pair (its prefix taken off), a name's entry.
+    // The width of an element: the first row's offset and the distance of the next, an id's pair (its prefix
+    // taken off), a name's entry.
     let prefix = usize::from(clean[line_at(Part::Ids) + 40]);
     for (part, width) in [
         (Part::Rows, 4),
         (Part::Ids, 17 - prefix),
-        (Part::Entities, 16),
+        (Part::Entities, 8),
     ] {
         let mut body = clean.clone();
         let at = section_at(&body, part);
@@ -224,15 +227,21 @@ fn offsets_and_rows_out_of_range_are_refused() {
         .filter(|name| !name.is_empty())
         .min();
     let name = name.unwrap();
-    // Of the first entry: name offset, name length, width, postings offset, count.
+    let line = line_at(Part::Entities);
+    let number = |at: usize| u32::from_le_bytes(clean[at..at + 4].try_into().unwrap());
+    let heap = 8 * (number(line + 16) + 1);
+    let list = usize::try_from(heap + number(line + 20)).unwrap();
+    // Of the first entry name and list offset, of the second the same, in the first list width and first row.
     for (field, bytes) in [
         (0, &[0xff, 0xff, 0xff, 0xff][..]),
-        (4, &[0xff, 0xff]),
-        (6, &[9]),
-        (7, &[1]),
+        (4, &[0xff, 0xff, 0xff, 0xff]),
         (8, &[0xff, 0xff, 0xff, 0xff]),
         (12, &[0xff, 0xff, 0xff, 0xff]),
         (12, &[0, 0, 0, 0]),
+        (12, &[1, 0, 0, 0]),
+        (list, &[9]),
+        (list, &[5]),
+        (list + 1, &[60, 0, 0, 0]),
     ] {
         let mut body = clean.clone();
         let at = entities + field;
@@ -240,7 +249,8 @@ fn offsets_and_rows_out_of_range_are_refused() {
         let sidx = open_sealed(&model, body).unwrap();
         assert_refused(sidx.check());
         let found = sidx.list(crate::format::sidx::NameAxis::Entity, name);
-        assert!(found.is_err(), "field {field}");
+        let first = found.and_then(|list| list.expect("the name is there").nth(0));
+        assert!(first.is_err(), "field {field}");
     }
     let mut body = clean.clone();
     let pair_end = section_at(&body, Part::Ids) + 17 - usize::from(body[line_at(Part::Ids) + 40]);

@@ -12,7 +12,7 @@ use crate::format::sidx::{
     Axis16, BLOCK_BYTES, FILTER_BLOCK_BYTES, HEADER_BYTES, NameAxis, Part, Probe, SidxFacts,
     SidxHeader, TRAILER_BYTES, Trailer,
 };
-use crate::index::postings::Postings;
+use crate::index::postings::{List, Postings};
 use crate::index::sidx_names::{NameRange, Names};
 use crate::index::sidx_pairs::{KeyRange, Pairs};
 use crate::index::sorted::Disorder;
@@ -134,10 +134,7 @@ impl Sidx {
     /// The offset of the frame of `row`.
     pub(crate) fn offset(&self, row: u32) -> Result<u32> {
         let section = self.header.section(Part::Rows);
-        if row >= self.header.rows {
-            return Err(self.corrupt(section.offset, "a row is past the last"));
-        }
-        self.u32_at(section.offset + 4 * u64::from(row))
+        List::new(self, section.offset, section.count, section.width).nth(row)
     }
 
     /// Whether the key may be here; `false` is certain.
@@ -253,13 +250,10 @@ impl Sidx {
         bytes.ok_or_else(|| self.corrupt(at, "the index is longer than its file"))
     }
 
+    /// Reads a number of `width` bytes, at most four.
     #[inline]
-    pub(super) fn u32_at(&self, at: u64) -> Result<u32> {
-        let bytes = self.bytes(at, 4)?;
-        Ok(bytes
-            .iter()
-            .rev()
-            .fold(0, |sum, byte| sum << 8 | u32::from(*byte)))
+    pub(super) fn number(&self, at: u64, width: u8) -> Result<u32> {
+        Ok(number(self.bytes(at, usize::from(width))?))
     }
 
     /// Checks a block of the body unless it was found sound before.
@@ -304,6 +298,15 @@ impl Sidx {
     pub(super) fn ordered<T>(&self, at: u64, found: Result<T, Disorder>) -> Result<T> {
         found.map_err(|Disorder| self.corrupt(at, "an index section is not sorted"))
     }
+}
+
+/// A number of at most four bytes.
+#[inline]
+pub(super) fn number(bytes: &[u8]) -> u32 {
+    bytes
+        .iter()
+        .rev()
+        .fold(0, |sum, byte| sum << 8 | u32::from(*byte))
 }
 
 fn read_trailer(map: &Map, end: u64, file: &str) -> Result<Trailer> {

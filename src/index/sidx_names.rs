@@ -1,10 +1,11 @@
 //! A name dictionary of a SIDX: sorted names and the rows that bear each, searched in place.
 
+use core::ops::Range;
+
 use crate::error::Result;
-use crate::format::codec::Reader;
-use crate::format::sidx::{NAME_ENTRY_BYTES, Section, postings_bytes};
-use crate::index::postings::Postings;
-use crate::index::sidx::Sidx;
+use crate::format::sidx::{NAME_ENTRY_BYTES, Section, list_count, place};
+use crate::index::postings::{List, Postings};
+use crate::index::sidx::{Sidx, number};
 use crate::index::sorted::partition;
 
 /// One dictionary: entries, then the names' heap, then the postings.
@@ -59,7 +60,27 @@ impl<'a> Names<'a> {
             before = Some(name);
             postings.check()?;
         }
-        Ok(())
+        self.check_ends()
+    }
+
+    /// Checks that names and lists fill the section from end to end.
+    fn check_ends(&self) -> Result<()> {
+        let entry = |index: u32| -> Result<(u32, u64)> {
+            let at = self.entry_at(index);
+            let lists = self.heap() + u64::from(self.section.heap_bytes);
+            let list = lists + u64::from(self.sidx.number(at + 4, 4)?);
+            Ok((self.sidx.number(at, 4)?, list))
+        };
+        let heap_bytes = self.section.heap_bytes;
+        let first = (0, self.heap() + u64::from(heap_bytes));
+        let end = (heap_bytes, self.section.offset + self.section.length);
+        if entry(0)? == first && entry(self.section.count)? == end {
+            return Ok(());
+        }
+        let at = self.section.offset;
+        Err(self
+            .sidx
+            .corrupt(at, "names leave bytes of their section over"))
     }
 
     fn first(&self, is_before: impl Fn(&[u8]) -> bool) -> Result<u32> {
@@ -68,67 +89,59 @@ impl<'a> Names<'a> {
         self.sidx.ordered(self.section.offset, found)
     }
 
+    /// The entry at `index`, read together with the next, where its name and its list end.
     fn entry(&self, index: u32) -> Result<Entry> {
-        let at = self.section.offset + u64::from(index) * NAME_ENTRY_BYTES as u64;
-        let bytes = self.sidx.bytes(at, NAME_ENTRY_BYTES)?;
-        Entry::decode(bytes).ok_or_else(|| self.sidx.corrupt(at, "a name's entry is malformed"))
+        let at = self.entry_at(index);
+        let bytes = self.sidx.bytes(at, 2 * NAME_ENTRY_BYTES)?;
+        let [name_at, list_at, name_end, list_end] =
+            core::array::from_fn(|n| number(&bytes[4 * n..4 * n + 4]));
+        if name_at > name_end || list_at > list_end || name_end > self.section.heap_bytes {
+            return Err(self.sidx.corrupt(at, "a name's entry is malformed"));
+        }
+        Ok(Entry {
+            name: name_at..name_end,
+            list: list_at..list_end,
+        })
     }
 
     fn name(&self, entry: &Entry) -> Result<&'a [u8]> {
-        let end = u64::from(entry.name_offset) + u64::from(entry.name_bytes);
-        if end > u64::from(self.section.heap_bytes) {
-            return Err(self
-                .sidx
-                .corrupt(self.section.offset, "a name is outside its heap"));
-        }
-        let at = self.heap() + u64::from(entry.name_offset);
-        self.sidx.bytes(at, usize::from(entry.name_bytes))
+        let at = self.heap() + u64::from(entry.name.start);
+        self.sidx
+            .bytes(at, place(entry.name.end - entry.name.start))
     }
 
     fn postings(&self, entry: &Entry) -> Result<Postings<'a>> {
-        let at =
-            self.heap() + u64::from(self.section.heap_bytes) + u64::from(entry.postings_offset);
-        let end = at + postings_bytes(entry.count, entry.width);
-        // A list names a row once; the bound also holds every loop over it.
-        if end > self.section.offset + self.section.length || entry.count > self.sidx.rows() {
-            return Err(self
-                .sidx
-                .corrupt(at, "a list of rows is outside its section"));
+        let lists = self.heap() + u64::from(self.section.heap_bytes);
+        let (at, end) = (
+            lists + u64::from(entry.list.start),
+            lists + u64::from(entry.list.end),
+        );
+        let bad = || self.sidx.corrupt(at, "a list of rows is malformed");
+        if at == end || end > self.section.offset + self.section.length {
+            return Err(bad());
         }
-        Ok(Postings::new(self.sidx, at, entry.count, entry.width))
+        let width = self.sidx.bytes(at, 1)?[0];
+        let count = list_count(end - at - 1, width)
+            // A list names a row once; the bound also holds every loop over it.
+            .filter(|count| *count <= self.sidx.rows())
+            .ok_or_else(bad)?;
+        Ok(Postings::new(List::new(self.sidx, at + 1, count, width)))
     }
 
+    /// Where the names begin, behind one entry more than there are names.
     fn heap(&self) -> u64 {
-        self.section.offset + u64::from(self.section.count) * NAME_ENTRY_BYTES as u64
+        self.entry_at(self.section.count) + NAME_ENTRY_BYTES as u64
+    }
+
+    fn entry_at(&self, index: u32) -> u64 {
+        self.section.offset + u64::from(index) * NAME_ENTRY_BYTES as u64
     }
 }
 
-/// The fixed part of a name.
+/// Where a name stands in the heap, and its list behind the heap.
 struct Entry {
-    name_offset: u32,
-    name_bytes: u16,
-    width: u8,
-    postings_offset: u32,
-    count: u32,
-}
-
-impl Entry {
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut reader = Reader::new(bytes);
-        let (name_offset, name_bytes) = (reader.u32().ok()?, reader.u16().ok()?);
-        let width = reader.u8().ok()?;
-        reader.reserved::<1>().ok()?;
-        let (postings_offset, count) = (reader.u32().ok()?, reader.u32().ok()?);
-        // Rows ascend, so only a list of one has no distance.
-        let sound = count > 0 && width <= 4 && (width == 0) == (count == 1);
-        sound.then_some(Self {
-            name_offset,
-            name_bytes,
-            width,
-            postings_offset,
-            count,
-        })
-    }
+    name: Range<u32>,
+    list: Range<u32>,
 }
 
 /// Neighbouring names in byte order.

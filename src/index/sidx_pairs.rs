@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::format::sidx::Section;
-use crate::index::sidx::Sidx;
+use crate::index::sidx::{Sidx, number};
 use crate::index::sorted::partition;
 
 /// One key table.
@@ -87,7 +87,7 @@ impl<'a> Pairs<'a> {
         let bytes = self.section.pair_bytes();
         let at = self.section.offset + u64::from(index) * bytes as u64;
         let pair = self.sidx.bytes(at, bytes)?;
-        Ok(pair.split_at(bytes - usize::from(self.section.row_bytes)))
+        Ok(pair.split_at(bytes - usize::from(self.section.width)))
     }
 
     fn key(&self, index: u32) -> Result<&'a [u8]> {
@@ -96,10 +96,7 @@ impl<'a> Pairs<'a> {
 
     fn row(&self, index: u32) -> Result<u32> {
         let (_, bytes) = self.pair(index)?;
-        let row = bytes
-            .iter()
-            .rev()
-            .fold(0, |sum, byte| sum << 8 | u32::from(*byte));
+        let row = number(bytes);
         if row < self.sidx.rows() {
             return Ok(row);
         }
