@@ -37,7 +37,10 @@ pub(crate) fn rotate(engine: &Engine, writer: &mut Writer, needed: u64) -> Resul
         )
     })?;
     let header = header_after(&writer.tip, engine.store_id, engine.config.clock.entropy());
-    let active = Active::start(Arc::clone(&engine.disk), spare, header)?;
+    let active = Active::start(Arc::clone(&engine.disk), spare, header).inspect_err(|_| {
+        // Best effort, so that the next attempt can make the file anew; an opening takes it away as well.
+        let _ = engine.disk.remove(&segment_name(number));
+    })?;
     let live = Layer::live(
         Arc::clone(&active.segment),
         writer.tip.digest,

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::index::layer::Layer;
 use crate::log::active::Spare;
 use crate::log::seal;
-use crate::sync::{Arc, Condvar, Mutex};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 /// How many full segments may wait to be sealed before the writer waits for upkeep: it bounds the memory of their
 /// indexes.
@@ -81,43 +81,68 @@ enum SpareState {
     Ready(Spare),
 }
 
+/// What is ready, and up to which segment the writer has gone: upkeep must never touch the writer's files.
+#[derive(Debug)]
+struct Spares {
+    state: SpareState,
+    begun: u64,
+}
+
 /// Where upkeep leaves the next segment for the writer.
 #[derive(Debug)]
 pub(crate) struct SpareSlot {
-    state: Mutex<SpareState>,
+    spares: Mutex<Spares>,
     changed: Condvar,
 }
 
 impl SpareSlot {
     pub(crate) fn new() -> Self {
+        let spares = Spares {
+            state: SpareState::None,
+            begun: 0,
+        };
         Self {
-            state: Mutex::new(SpareState::None),
+            spares: Mutex::new(spares),
             changed: Condvar::new(),
         }
     }
 
-    /// The spare, waited for if it is being made; `None` if there is none of this number.
+    /// The spare, waited for if it is being made; `None` if there is none of this number, and then there never will be.
     pub(crate) fn take(&self, number: u64) -> Option<Spare> {
-        let mut state = self.state.lock();
-        while matches!(*state, SpareState::Making) {
-            self.changed.wait(&mut state);
-        }
-        match std::mem::replace(&mut *state, SpareState::None) {
+        let mut spares = self.settled();
+        spares.begun = number;
+        match std::mem::replace(&mut spares.state, SpareState::None) {
             SpareState::Ready(spare) if spare.number == number => Some(spare),
             _ => None,
         }
     }
 
+    /// The spare that nobody needs any more.
+    pub(crate) fn leftover(&self) -> Option<Spare> {
+        match std::mem::replace(&mut self.settled().state, SpareState::None) {
+            SpareState::Ready(spare) => Some(spare),
+            _ => None,
+        }
+    }
+
+    fn settled(&self) -> MutexGuard<'_, Spares> {
+        let mut spares = self.spares.lock();
+        while matches!(spares.state, SpareState::Making) {
+            self.changed.wait(&mut spares);
+        }
+        spares
+    }
+
     fn fill(&self, number: u64, make: impl FnOnce() -> std::io::Result<Spare>) {
         {
-            let mut state = self.state.lock();
-            if !matches!(*state, SpareState::None) {
+            let mut spares = self.spares.lock();
+            if number <= spares.begun || !matches!(spares.state, SpareState::None) {
                 return;
             }
-            *state = SpareState::Making;
+            spares.state = SpareState::Making;
         }
         let made = make();
-        *self.state.lock() = match made {
+        self.spares.lock().state = match made {
             Ok(spare) => SpareState::Ready(spare),
             Err(error) => {
                 tracing::warn!(segment = number, %error, "the next segment was not made ahead");
@@ -125,18 +150,6 @@ impl SpareSlot {
             }
         };
         self.changed.notify_all();
-    }
-
-    /// The spare that nobody needs any more, waited for if it is being made.
-    pub(crate) fn leftover(&self) -> Option<Spare> {
-        let mut state = self.state.lock();
-        while matches!(*state, SpareState::Making) {
-            self.changed.wait(&mut state);
-        }
-        match std::mem::replace(&mut *state, SpareState::None) {
-            SpareState::Ready(spare) => Some(spare),
-            _ => None,
-        }
     }
 }
 

@@ -42,15 +42,7 @@ impl Spare {
     /// Makes the file, fills its first step and makes its name durable.
     pub(crate) fn make(disk: &dyn Disk, number: u64, final_bytes: u64) -> io::Result<Self> {
         let name = segment_name(number);
-        let file = match disk.open(&name, Access::CreateNew) {
-            // Left by an attempt that failed: the log ends in the segment before it.
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-                let file = disk.open(&name, Access::Write)?;
-                file.set_len(0)?;
-                file
-            }
-            file => file?,
-        };
+        let file = disk.open(&name, Access::CreateNew)?;
         let mut spare = Self {
             number,
             final_bytes,
