@@ -148,6 +148,8 @@ fn sync_to(engine: &Engine, writer: &mut Writer, tip: Tip) -> Result<()> {
     if let Err(error) = writer.hint.write(&tip, Shutdown::Running) {
         engine.meters.hint_failed();
         tracing::warn!(%error, "the durable hint was not written");
+    } else if !engine.hint_unsynced.swap(true, Ordering::AcqRel) {
+        engine.wake_writer();
     }
     Ok(())
 }

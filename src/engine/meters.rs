@@ -102,6 +102,10 @@ impl Meters {
         self.sync_times.add(took);
     }
 
+    pub(crate) fn syncs(&self) -> u64 {
+        self.syncs.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn hint_failed(&self) {
         self.hint_failures.fetch_add(1, Ordering::Relaxed);
     }

@@ -187,6 +187,7 @@ fn start(
         fault: OnceLock::new(),
         callers: AtomicUsize::new(0),
         unsynced: AtomicBool::new(false),
+        hint_unsynced: AtomicBool::new(false),
         stopping: AtomicBool::new(false),
         writer_thread: OnceLock::new(),
         threads: Mutex::new(Vec::new()),

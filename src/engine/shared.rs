@@ -53,6 +53,8 @@ pub(crate) struct Engine {
     pub(crate) callers: AtomicUsize,
     /// Publishes to the writer's thread that written bytes wait for a sync.
     pub(crate) unsynced: AtomicBool,
+    /// Publishes to the writer's thread that the hint was written since it was last synced.
+    pub(crate) hint_unsynced: AtomicBool,
     pub(crate) stopping: AtomicBool,
     pub(crate) writer_thread: OnceLock<Thread>,
     pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,

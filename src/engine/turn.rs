@@ -19,6 +19,8 @@ use crate::options::RestartPolicy;
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
 
+/// How long a store is idle before its durable hint is synced.
+const IDLE_BEFORE_HINT_SYNC: Duration = Duration::from_secs(1);
 /// How long the writer's thread sleeps when nothing is under way.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -143,8 +145,28 @@ pub(crate) fn run(engine: &Engine) {
         }
         let patience = sync_if_due(engine);
         if engine.queue.is_empty() {
-            std::thread::park_timeout(patience);
+            rest(engine, patience);
         }
+    }
+}
+
+/// Sleeps until there is work; once the store has been idle for a while, makes the hint outlast a power cut.
+fn rest(engine: &Engine, patience: Duration) {
+    if !engine.hint_unsynced.load(Ordering::Acquire) {
+        return std::thread::park_timeout(patience);
+    }
+    let (syncs, started) = (engine.meters.syncs(), Instant::now());
+    std::thread::park_timeout(patience.min(IDLE_BEFORE_HINT_SYNC));
+    let idle = started.elapsed() >= IDLE_BEFORE_HINT_SYNC
+        && engine.queue.is_empty()
+        && engine.meters.syncs() == syncs;
+    if !idle || engine.stopping.load(Ordering::Acquire) || engine.unsynced.load(Ordering::Acquire) {
+        return;
+    }
+    let writer = engine.turn.lock();
+    engine.hint_unsynced.store(false, Ordering::Release);
+    if let Err(error) = writer.hint.sync() {
+        tracing::warn!(%error, "the durable hint was not synced");
     }
 }
 
