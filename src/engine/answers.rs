@@ -135,8 +135,8 @@ impl Answers {
             let found = match ids.earlier(index, parent.as_bytes()) {
                 Some(_) => None,
                 None => picture.by_id(parent.as_bytes(), 0)?.map(|hit| Parent {
-                    hash: hit.event.layout().hash,
-                    correlation: hit.event.layout().correlation,
+                    hash: *hit.event.hash().as_bytes(),
+                    correlation: *hit.event.correlation().as_bytes(),
                 }),
             };
             self.parents.push(found);

@@ -64,9 +64,9 @@ fn replay(case: &Case<'_>, key: &KeyDigests) -> Result<Option<Vec<Receipt>>> {
     };
     let Some(first) = first else { return Ok(None) };
     let position = first.event.position().get();
-    let layout = first.event.layout();
-    if layout
-        .key
+    if first
+        .event
+        .key()
         .is_none_or(|stored| stored.content != key.content)
     {
         return Err(StoreError::conflict(format!(
@@ -74,7 +74,7 @@ fn replay(case: &Case<'_>, key: &KeyDigests) -> Result<Option<Vec<Receipt>>> {
         ))
         .with_positions(vec![position]));
     }
-    receipts_of(case.now, position, layout.batch.len).map(Some)
+    receipts_of(case.now, position, first.event.batch_len()).map(Some)
 }
 
 fn check_ids(case: &Case<'_>) -> Result<()> {
@@ -221,8 +221,8 @@ fn find_parents(case: &Case<'_>) -> Result<Vec<KnownParent>> {
                     .now
                     .by_id(parent.as_bytes(), case.answers.at)?
                     .map(|hit| Parent {
-                        hash: hit.event.layout().hash,
-                        correlation: hit.event.layout().correlation,
+                        hash: *hit.event.hash().as_bytes(),
+                        correlation: *hit.event.correlation().as_bytes(),
                     }),
             };
             known.push(KnownParent::Stored(found.ok_or_else(|| {

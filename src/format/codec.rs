@@ -98,10 +98,15 @@ impl<'a> Reader<'a> {
     /// The next varint.
     #[inline]
     pub(crate) fn varint(&mut self) -> Result<u64, DecodeError> {
-        match self.rest.split_first() {
-            Some((&byte, rest)) if byte < 0x80 => {
+        // Lengths and most distances take one or two bytes; a second byte of zero is not the shortest form.
+        match *self.rest {
+            [byte, ref rest @ ..] if byte < 0x80 => {
                 self.rest = rest;
                 Ok(u64::from(byte))
+            }
+            [low, high @ 1..0x80, ref rest @ ..] => {
+                self.rest = rest;
+                Ok(u64::from(low & 0x7f) | u64::from(high) << 7)
             }
             _ => self.long_varint(),
         }

@@ -24,14 +24,14 @@ fn index() -> Vec<u8> {
         let event = event(frame, *offset, *position);
         builder.push(SidxRow {
             offset: u32::try_from(*offset).unwrap(),
-            recorded_at: event.recorded_at,
-            id: event.id,
+            recorded_at: event.recorded_at(frame),
+            id: event.id(frame),
             entity: event.entity(frame),
             scope: event.scope(frame),
             kind: event.kind(frame),
             tags: event.tags(frame),
-            correlation: Some(event.correlation),
-            key: event.key.map(|digests| digests.key),
+            correlation: Some(event.correlation(frame)),
+            key: event.key(frame).map(|digests| digests.key),
             parents: event.parents(frame),
         });
     }

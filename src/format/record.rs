@@ -10,9 +10,9 @@ use super::crc::Seed;
 use super::frame::{FRAME_HEADER_BYTES, FrameHeader, KIND_EVENT, KIND_STUB, encode_frame};
 pub(crate) use super::kept::{BatchPlace, KeyDigests, StreamPlace};
 use super::kept::{
-    KNOWN_PARTS, PART_CORRELATION, PART_EXTENSION, PART_FORM, PART_METADATA, PART_OCCURRED,
-    PART_PARENTS, PART_SCHEMA, PART_TAGS, kept_parts, put_kept, put_stream, read_batch, read_key,
-    read_stream,
+    KNOWN_PARTS, PART_CORRELATION, PART_EXTENSION, PART_FORM, PART_KEY, PART_METADATA,
+    PART_OCCURRED, PART_PARENTS, PART_SCHEMA, PART_TAGS, kept_parts, put_kept, put_stream,
+    read_batch, read_stream,
 };
 use super::lists::text;
 pub(crate) use super::lists::{MetadataList, ParentList, TagList};
@@ -20,6 +20,10 @@ use super::stub::StubFields;
 
 /// Bytes of the head up to the first varint.
 const FIXED_BYTES: usize = 58;
+const ID_BYTES: usize = 16;
+const RECORDED_AT: usize = 16;
+const HASH_AT: usize = 24;
+const PARTS_AT: usize = 56;
 /// The schema version that is not written out.
 const PLAIN_SCHEMA: u16 = 1;
 const MAX_PARENTS: u8 = 64;
@@ -188,92 +192,111 @@ impl Span {
     }
 }
 
-/// What an event's frame holds and where; finds the variable parts in the frame it was read from.
+/// Where an event's frame holds what; finds the parts in the frame it was read from.
 ///
 /// The accessors take that frame and never panic: should a mapped frame have changed underneath,
 /// text that is no longer UTF-8 reads as empty, and only a second decode tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RecordLayout {
-    /// Event id.
-    pub(crate) id: [u8; 16],
-    /// Recorded time in nanoseconds.
-    pub(crate) recorded_at: u64,
-    /// Event hash.
-    pub(crate) hash: [u8; 32],
-    /// Shape of the payload.
-    pub(crate) schema_version: u16,
     /// Revision, from 1.
     pub(crate) revision: u64,
     /// Position of the entity's previous event, 0 if there is none.
     pub(crate) previous_position: u64,
     /// Index in and length of the batch.
     pub(crate) batch: BatchPlace,
-    /// Key and content digests.
-    pub(crate) key: Option<KeyDigests>,
-    /// Correlation, the id if none was given.
-    pub(crate) correlation: [u8; 16],
-    /// Occurred time in nanoseconds.
-    pub(crate) occurred_at: Option<u64>,
     /// The head checksum, for the group's.
     pub(crate) head_crc: u32,
     payload_crc: u32,
+    payload_len: u32,
+    head_len: u16,
+    /// Shape of the payload.
+    pub(crate) schema_version: u16,
     entity: Span,
     scope: Span,
     kind: Span,
+    key: Span,
+    correlation: Span,
+    occurred: Span,
     parents: Span,
     tags: Span,
     metadata: Span,
-    head_len: u16,
-    payload_len: u32,
 }
 
 impl RecordLayout {
     #[inline]
     fn read(header: &FrameHeader, head: &[u8], position: u64) -> Result<Self, DecodeError> {
         let reader = &mut Reader::new(head);
-        let fixed = reader.array::<FIXED_BYTES>()?;
-        let mut fixed = Reader::new(&fixed);
-        let id = fixed.array()?;
-        let recorded_at = fixed.u64()?;
-        let hash = fixed.array()?;
-        let parts = fixed.u16()?;
+        let fixed = reader.bytes(FIXED_BYTES)?;
+        let parts = u16::from_le_bytes([fixed[PARTS_AT], fixed[PARTS_AT + 1]]);
         check_parts(parts)?;
         let stream = read_stream(reader, position)?;
         let [entity, scope, kind] = read_names(reader)?;
-        let schema_version = read_schema(reader, parts)?;
-        let batch = read_batch(reader, parts)?;
-        let key = read_key(reader, parts)?;
-        let correlation = read_correlation(reader, parts, id)?;
-        let occurred_at = match parts & PART_OCCURRED {
-            0 => None,
-            _ => Some(reader.u64()?),
-        };
-        let parents = read_part(reader, parts & PART_PARENTS, read_parents)?;
-        let tags = read_part(reader, parts & PART_TAGS, read_tags)?;
-        let metadata = read_part(reader, parts & PART_METADATA, read_metadata)?;
-        reader.finish()?;
-        Ok(Self {
-            id,
-            recorded_at,
-            hash,
-            schema_version,
+        // The fields that read stand in the order of the parts.
+        let layout = Self {
             revision: stream.revision,
             previous_position: stream.previous_position,
-            batch,
-            key,
-            correlation,
-            occurred_at,
+            schema_version: read_schema(reader, parts)?,
+            batch: read_batch(reader, parts)?,
             head_crc: header.head_crc,
             payload_crc: header.payload_crc,
+            payload_len: header.payload_len,
+            head_len: header.head_len,
             entity,
             scope,
             kind,
-            parents,
-            tags,
-            metadata,
-            head_len: header.head_len,
-            payload_len: header.payload_len,
+            key: read_part(reader, parts & PART_KEY, skip::<32>)?,
+            correlation: read_part(reader, parts & PART_CORRELATION, |reader| {
+                read_correlation(reader, &fixed[..ID_BYTES])
+            })?,
+            occurred: read_part(reader, parts & PART_OCCURRED, skip::<8>)?,
+            parents: read_part(reader, parts & PART_PARENTS, read_parents)?,
+            tags: read_part(reader, parts & PART_TAGS, read_tags)?,
+            metadata: read_part(reader, parts & PART_METADATA, read_metadata)?,
+        };
+        reader.finish()?;
+        Ok(layout)
+    }
+
+    /// The event id.
+    #[inline]
+    pub(crate) fn id(&self, frame: &[u8]) -> [u8; 16] {
+        fixed(frame, 0)
+    }
+
+    /// Recorded time in nanoseconds.
+    #[inline]
+    pub(crate) fn recorded_at(&self, frame: &[u8]) -> u64 {
+        u64::from_le_bytes(fixed(frame, RECORDED_AT))
+    }
+
+    /// The event hash.
+    #[inline]
+    pub(crate) fn hash(&self, frame: &[u8]) -> [u8; 32] {
+        fixed(frame, HASH_AT)
+    }
+
+    /// Key and content digests.
+    #[inline]
+    pub(crate) fn key(&self, frame: &[u8]) -> Option<KeyDigests> {
+        let (key, content) = self.key.of(frame).split_first_chunk()?;
+        Some(KeyDigests {
+            key: *key,
+            content: *content.first_chunk()?,
         })
+    }
+
+    /// Correlation, the id if none was given.
+    #[inline]
+    pub(crate) fn correlation(&self, frame: &[u8]) -> [u8; 16] {
+        let given = self.correlation.of(frame).first_chunk();
+        given.copied().unwrap_or_else(|| self.id(frame))
+    }
+
+    /// Occurred time in nanoseconds.
+    #[inline]
+    pub(crate) fn occurred_at(&self, frame: &[u8]) -> Option<u64> {
+        let given = self.occurred.of(frame).first_chunk()?;
+        Some(u64::from_le_bytes(*given))
     }
 
     /// The entity.
@@ -341,6 +364,13 @@ impl RecordLayout {
         payload.len() as u64 == u64::from(self.payload_len)
             && seed.crc(&[payload]) == self.payload_crc
     }
+}
+
+/// The head's bytes from `at`, which lie before the first varint.
+#[inline]
+fn fixed<const N: usize>(frame: &[u8], at: usize) -> [u8; N] {
+    let rest = frame.get(FRAME_HEADER_BYTES + at..).unwrap_or_default();
+    rest.first_chunk().copied().unwrap_or([0; N])
 }
 
 #[inline]
@@ -414,22 +444,19 @@ fn read_schema(reader: &mut Reader<'_>, parts: u16) -> Result<u16, DecodeError> 
 }
 
 #[inline]
-fn read_correlation(
-    reader: &mut Reader<'_>,
-    parts: u16,
-    id: [u8; 16],
-) -> Result<[u8; 16], DecodeError> {
-    if parts & PART_CORRELATION == 0 {
-        return Ok(id);
-    }
-    let correlation = reader.array()?;
-    if correlation == id {
+fn read_correlation(reader: &mut Reader<'_>, id: &[u8]) -> Result<(), DecodeError> {
+    if reader.bytes(ID_BYTES)? == id {
         return Err(DecodeError::Corrupt("a correlation repeats the event's id"));
     }
-    Ok(correlation)
+    Ok(())
 }
 
-/// Reads one counted part, if present, and returns where it stands, count included.
+#[inline]
+fn skip<const N: usize>(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+    reader.bytes(N).map(|_| ())
+}
+
+/// Reads one part, if present, and returns where it stands.
 #[inline]
 fn read_part(
     reader: &mut Reader<'_>,
@@ -460,14 +487,14 @@ fn read_parents(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
 
 #[inline]
 fn read_tags(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
-    let mut before: &[u8] = &[];
+    let mut before = None;
     for _ in 0..read_count(reader, MAX_LABELS)? {
         let tag = reader.block()?;
         check_texts(tag, [tag])?;
-        if tag <= before {
+        if tag.is_empty() || before.is_some_and(|before| tag <= before) {
             return Err(DecodeError::Corrupt("tags are out of order"));
         }
-        before = tag;
+        before = Some(tag);
     }
     Ok(())
 }

@@ -118,7 +118,7 @@ impl<'a> Picture<'a> {
             .map(|event| StreamHead {
                 revision: event.revision().get(),
                 position: event.position().get(),
-                hash: event.layout().hash,
+                hash: *event.hash().as_bytes(),
             }))
     }
 

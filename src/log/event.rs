@@ -13,7 +13,7 @@ use crate::event::payload;
 use crate::event::position::{Position, Revision};
 use crate::event::timestamp::Timestamp;
 use crate::format::crc::Seed;
-use crate::format::record::RecordLayout;
+use crate::format::record::{KeyDigests, RecordLayout};
 use crate::log::segment::Segment;
 use crate::sync::Arc;
 
@@ -47,8 +47,9 @@ impl<'a> EventRef<'a> {
         }
     }
 
-    pub(crate) fn layout(&self) -> &RecordLayout {
-        &self.layout
+    /// The digests of the submission's key and content, in its first event.
+    pub(crate) fn key(&self) -> Option<KeyDigests> {
+        self.layout.key(self.frame)
     }
 
     /// The same event, owned: it keeps its segment mapped, and copies no payload.
@@ -66,7 +67,7 @@ impl<'a> EventRef<'a> {
     /// The event's id.
     #[must_use]
     pub fn id(&self) -> EventId {
-        EventId::from_bytes(self.layout.id)
+        EventId::from_bytes(self.layout.id(self.frame))
     }
 
     /// Its place in the global order.
@@ -90,13 +91,15 @@ impl<'a> EventRef<'a> {
     /// When the store recorded it.
     #[must_use]
     pub fn recorded_at(&self) -> Timestamp {
-        Timestamp::from_nanos(self.layout.recorded_at)
+        Timestamp::from_nanos(self.layout.recorded_at(self.frame))
     }
 
     /// When it happened, if its writer said so.
     #[must_use]
     pub fn occurred_at(&self) -> Option<Timestamp> {
-        self.layout.occurred_at.map(Timestamp::from_nanos)
+        self.layout
+            .occurred_at(self.frame)
+            .map(Timestamp::from_nanos)
     }
 
     /// Its kind, such as `order.placed`.
@@ -155,7 +158,7 @@ impl<'a> EventRef<'a> {
     /// The story that it belongs to.
     #[must_use]
     pub fn correlation(&self) -> CorrelationId {
-        CorrelationId::from_bytes(self.layout.correlation)
+        CorrelationId::from_bytes(self.layout.correlation(self.frame))
     }
 
     /// Its metadata, in byte order of the keys.
@@ -166,7 +169,7 @@ impl<'a> EventRef<'a> {
     /// Its hash, which covers everything in it, its parents' hashes and that of its entity's previous event.
     #[must_use]
     pub fn hash(&self) -> EventHash {
-        EventHash::from_bytes(self.layout.hash)
+        EventHash::from_bytes(self.layout.hash(self.frame))
     }
 
     /// Its index in the batch that it was appended with, from 0.

@@ -207,14 +207,14 @@ pub(crate) fn with_row<T>(
     })?;
     Ok(take(SidxRow {
         offset,
-        recorded_at: layout.recorded_at,
-        id: layout.id,
+        recorded_at: layout.recorded_at(frame),
+        id: layout.id(frame),
         entity: layout.entity(frame),
         scope: layout.scope(frame),
         kind: layout.kind(frame),
         tags: layout.tags(frame),
-        correlation: (layout.correlation != layout.id).then_some(layout.correlation),
-        key: layout.key.map(|key| key.key),
+        correlation: Some(layout.correlation(frame)),
+        key: layout.key(frame).map(|key| key.key),
         parents: layout.parents(frame),
     }))
 }

@@ -85,7 +85,7 @@ fn first_worked_event_reads_back() {
     let layout = event(first(&frame).unwrap());
 
     assert_eq!(
-        (layout.id, layout.recorded_at),
+        (layout.id(&frame), layout.recorded_at(&frame)),
         ([0xE1; 16], 1_700_000_000_000_000_000)
     );
     assert_eq!(
@@ -100,9 +100,12 @@ fn first_worked_event_reads_back() {
     assert_eq!(layout.scope(&frame), "shop");
     assert_eq!(layout.kind(&frame), "order.placed");
     assert_eq!(layout.batch, BatchPlace { index: 0, len: 2 });
-    assert_eq!(layout.key, golden::stub().key);
-    assert_eq!(layout.hash, golden::stub().hash);
-    assert_eq!((layout.correlation, layout.occurred_at), (layout.id, None));
+    assert_eq!(layout.key(&frame), golden::stub().key);
+    assert_eq!(layout.hash(&frame), golden::stub().hash);
+    assert_eq!(
+        (layout.correlation(&frame), layout.occurred_at(&frame)),
+        (layout.id(&frame), None)
+    );
     assert_eq!(
         layout.tags(&frame).collect::<Vec<_>>(),
         ["customer:42", "vip"]
@@ -130,8 +133,11 @@ fn second_worked_event_reads_back() {
         (2, 1, 2)
     );
     assert_eq!(layout.batch, BatchPlace { index: 1, len: 2 });
-    assert_eq!((layout.key, layout.correlation), (None, [0xE1; 16]));
-    assert_eq!(layout.occurred_at, Some(1_699_999_999_999_999_999));
+    assert_eq!(
+        (layout.key(&frame), layout.correlation(&frame)),
+        (None, [0xE1; 16])
+    );
+    assert_eq!(layout.occurred_at(&frame), Some(1_699_999_999_999_999_999));
     assert_eq!(layout.parents(&frame).collect::<Vec<_>>(), [[0xE1; 16]]);
     assert_eq!(
         layout.metadata(&frame).collect::<Vec<_>>(),
@@ -158,9 +164,9 @@ fn event_can_be_written_again_from_its_layout() {
     let (frame, head_crc) = golden::second_frame();
     let layout = event(second(&frame).unwrap());
     let fields = EventFields {
-        id: layout.id,
-        recorded_at: layout.recorded_at,
-        hash: layout.hash,
+        id: layout.id(&frame),
+        recorded_at: layout.recorded_at(&frame),
+        hash: layout.hash(&frame),
         schema_version: layout.schema_version,
         stream: StreamPlace {
             revision: layout.revision,
@@ -170,9 +176,9 @@ fn event_can_be_written_again_from_its_layout() {
         scope: layout.scope(&frame),
         kind: layout.kind(&frame),
         batch: layout.batch,
-        key: layout.key,
-        correlation: layout.correlation,
-        occurred_at: layout.occurred_at,
+        key: layout.key(&frame),
+        correlation: layout.correlation(&frame),
+        occurred_at: layout.occurred_at(&frame),
         parents: layout.parents(&frame),
         tags: layout.tags(&frame),
         metadata: layout.metadata(&frame),
@@ -392,4 +398,77 @@ fn names_beyond_ascii_read_back() {
         with_head(120, tags, b"\x01\x02\xc3\x28"),
         "a text is not UTF-8",
     );
+}
+
+#[test]
+#[ignore = "prints times; run with --release"]
+fn print_decode_time() {
+    use std::hint::black_box;
+    use std::time::{Duration, Instant};
+
+    let mut log = Vec::new();
+    let mut frames = Vec::new();
+    let (mut ids, seed) = (Random::from_clock(), golden::seed());
+    for number in 0..20_000u64 {
+        let (at, position) = (log.len(), number + 10_000);
+        let entity = format!("order:{:06}", ids.below(10_000));
+        let tag = format!("customer:{:05}", ids.below(10_000));
+        let id = core::array::from_fn(|_| ids.byte());
+        let fields = EventFields {
+            id,
+            recorded_at: number,
+            hash: [2; 32],
+            schema_version: 1,
+            stream: StreamPlace {
+                revision: number + 2,
+                previous_position: position - 9_000,
+            },
+            entity: &entity,
+            scope: "shop-07",
+            kind: "order.placed",
+            batch: BatchPlace {
+                index: 700,
+                len: 1000,
+            },
+            key: None,
+            correlation: id,
+            occurred_at: None,
+            parents: [].into_iter(),
+            tags: [tag.as_str()].into_iter(),
+            metadata: [].into_iter(),
+        };
+        encode_event(&mut log, &seed, at as u64, position, fields, &[7; 256]);
+        frames.push((at, position));
+    }
+    let time = |what: &str, read: &dyn Fn(&[u8], u64, u64)| {
+        let mut best = Duration::MAX;
+        for _ in 0..20 {
+            let start = Instant::now();
+            for &(at, position) in &frames {
+                read(&log[at..], at as u64, position);
+            }
+            best = best.min(start.elapsed());
+        }
+        println!("{what}: {} ns", best.as_nanos() / frames.len() as u128);
+    };
+    println!("{} bytes a frame", log.len() / frames.len());
+    time("head checksum alone", &|frame, at, position| {
+        let header = FrameHeader::decode(frame).unwrap();
+        black_box(header.head(frame, &seed, at, position).unwrap());
+    });
+    time("decode", &|frame, at, position| {
+        black_box(&Record::decode(frame, &seed, at, position).unwrap());
+    });
+    time("decode and names", &|frame, at, position| {
+        let layout = event(Record::decode(frame, &seed, at, position).unwrap());
+        black_box((
+            layout.entity(frame),
+            layout.kind(frame),
+            layout.scope(frame),
+        ));
+    });
+    time("decode and payload checksum", &|frame, at, position| {
+        let layout = event(Record::decode(frame, &seed, at, position).unwrap());
+        black_box(layout.check_payload(frame, &seed));
+    });
 }
