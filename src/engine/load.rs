@@ -19,7 +19,7 @@ use crate::log::active::{Active, Spare, planned_bytes};
 use crate::log::apply;
 use crate::log::files::{HintFile, read_hint, segment_name};
 use crate::log::look::{self, Listed};
-use crate::log::plan::{Damage, TailEvidence, Verdict, judge};
+use crate::log::plan::{Damage, Rest, TailEvidence, Verdict, judge};
 use crate::log::scan::{Mark, Scan, Step, Tip};
 use crate::log::seal::with_row;
 use crate::options::StoreConfig;
@@ -117,47 +117,50 @@ fn gather_known(disk: &dyn Disk, store_id: &[u8; 16]) -> Result<(Known, Vec<Seal
     Ok((known, entries))
 }
 
-/// Takes the newest file away if it was being made when the process or the power stopped.
+/// The active segment, whose header may not be durable yet, and the one kept ready behind it.
+const MAX_HALF_MADE: u32 = 2;
+
+/// Takes the newest files away that were being made when the process or the power stopped.
 fn drop_half_made(
     disk: &Arc<dyn Disk>,
     store_id: &[u8; 16],
     segments: &mut Vec<Listed>,
     known: Mark,
 ) -> Result<()> {
-    let Some(newest) = segments.last().copied() else {
-        return Ok(());
-    };
-    if look::read_header(&**disk, newest, store_id)?.is_some() {
-        return Ok(());
-    }
-    // A segment gets its footer once something in the next one is durable.
-    let before = segments.iter().rev().nth(1);
-    let sealed_before = before.is_some_and(|b| chain::has_footer(disk, store_id, *b));
-    let proven = if sealed_before {
-        Mark {
-            segment: newest.number,
+    for _ in 0..MAX_HALF_MADE {
+        let Some(newest) = segments.last().copied() else {
+            return Ok(());
+        };
+        if look::read_header(&**disk, newest, store_id)?.is_some() {
+            return Ok(());
+        }
+        // A segment gets its footer once something in the next one is durable.
+        let before = segments.iter().rev().nth(1);
+        let sealed_before = before.is_some_and(|b| chain::has_footer(disk, store_id, *b));
+        let proven = Mark {
+            segment: if sealed_before { newest.number } else { 0 },
             offset: 0,
+        };
+        let evidence = TailEvidence {
+            segment: newest.number,
+            header_valid: false,
+            valid_end: 0,
+            rest: Rest::Blank,
+            durable: known.max(proven),
+        };
+        match judge(&evidence) {
+            Verdict::RemoveNewest => {
+                segments.pop();
+                tracing::info!(segment = newest.number, "a half-made segment is taken away");
+                apply::take_away_half_made(&**disk, newest)?;
+            }
+            Verdict::Refuse(damage) => {
+                return Err(refusal(newest.number, damage, "its header is damaged"));
+            }
+            Verdict::Keep { .. } | Verdict::Cut { .. } => return Ok(()),
         }
-    } else {
-        Mark::default()
-    };
-    let durable = known.max(proven);
-    let evidence = TailEvidence {
-        segment: newest.number,
-        header_valid: false,
-        valid_end: 0,
-        rest: crate::log::plan::Rest::Blank,
-        durable,
-    };
-    match judge(&evidence) {
-        Verdict::RemoveNewest => {
-            segments.pop();
-            tracing::info!(segment = newest.number, "a half-made segment is taken away");
-            apply::take_away_half_made(&**disk, newest)
-        }
-        Verdict::Refuse(damage) => Err(refusal(newest.number, damage, "its header is damaged")),
-        Verdict::Keep { .. } | Verdict::Cut { .. } => Ok(()),
     }
+    Ok(())
 }
 
 /// Walks the newest segment, judges what follows its last valid group, and carries the verdict out.
