@@ -83,10 +83,12 @@ impl RowBounds {
             *self = Self::NONE;
             return Ok(());
         }
-        let base = layer
-            .event(layer.nth(&axis, 0)?, picture.staged)?
-            .revision()
-            .get();
+        let oldest = layer.nth(&axis, 0)?;
+        if oldest >= self.high {
+            *self = Self::NONE;
+            return Ok(());
+        }
+        let base = layer.event(oldest, picture.staged)?.revision().get();
         let skip = u32::try_from(first.saturating_sub(base)).unwrap_or(u32::MAX);
         if skip >= len || last < base {
             *self = Self::NONE;

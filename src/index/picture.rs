@@ -36,6 +36,14 @@ impl<'a> Picture<'a> {
         after.checked_sub(1)
     }
 
+    /// The last position that a layer can have: full layers that are not sealed do not know their own.
+    pub(crate) fn end_of(&self, layer: usize) -> u64 {
+        match self.layers.get(layer.saturating_add(1)) {
+            Some(next) => next.first_position().saturating_sub(1),
+            None => u64::MAX,
+        }
+    }
+
     /// The event at a position.
     pub(crate) fn at(&self, position: u64) -> Result<Option<Hit<'a>>> {
         if position == 0 || position > self.upto {

@@ -121,10 +121,8 @@ impl Walk {
         let Some(layer) = picture.layers.get(at) else {
             return Ok(());
         };
-        let (above, below) = (
-            layer.first_position() > self.high,
-            layer.last_position() < self.low,
-        );
+        let end = picture.end_of(at);
+        let (above, below) = (layer.first_position() > self.high, end < self.low);
         if above || below {
             let past = if above {
                 Direction::Forward
@@ -135,7 +133,7 @@ impl Walk {
             return Ok(());
         }
         for (index, region) in self.query.regions().iter().enumerate() {
-            let bounds = RowBounds::of(layer, region, (self.low, self.high), picture)?;
+            let bounds = RowBounds::of(layer, region, (self.low, self.high.min(end)), picture)?;
             if let Some(stream) = Stream::open(layer, index, region, bounds)? {
                 self.streams.push(stream);
             }

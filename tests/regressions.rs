@@ -1,0 +1,101 @@
+//! Bugs that were found once: each test begins with the story of its bug.
+
+#[path = "support/ruled.rs"]
+mod ruled;
+
+use quipu::MIN_SEGMENT_BYTES;
+use quipu::io::MemoryDisk;
+use quipu::prelude::*;
+use ruled::{Gate, Op, Ruled};
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+const KIND: EventKind = EventKind::literal("thing.done");
+
+/// A store of small segments whose full ones are never sealed, as upkeep may not write.
+fn never_sealed() -> Store {
+    let disk = Ruled::new(MemoryDisk::new(), |call| {
+        let upkeep = std::thread::current().name() == Some("quipu-upkeep");
+        match upkeep && call.op == Op::Write {
+            true => Err(ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
+    });
+    let config = StoreConfig::on_disk(Arc::new(disk)).segment_bytes(MIN_SEGMENT_BYTES);
+    Store::open_with(config).unwrap()
+}
+
+/// Appends an event of 150 KiB so often.
+fn fill(store: &Store, events: usize) -> Vec<Receipt> {
+    let large = vec![0x5a_u8; 150 * 1024];
+    let thing = Coordinate::new("thing:1", "here").unwrap();
+    (0..events)
+        .map(|_| store.append(&thing, KIND, &large).unwrap())
+        .collect()
+}
+
+/// `log_bytes` left out the segments that were full and not yet sealed, so that it fell at each rotation and rose
+/// again when upkeep was done.
+#[test]
+fn log_bytes_never_falls_while_the_log_grows() {
+    let store = never_sealed();
+    let mut last = store.stats().log_bytes;
+    for _ in 0..20 {
+        fill(&store, 1);
+        let now = store.stats().log_bytes;
+        assert!(now >= last + 150 * 1024, "{last} and then {now}");
+        last = now;
+    }
+    assert!(store.stats().segments > 2);
+}
+
+/// A full segment that waits to be sealed has its index in memory like the newest, and was taken to reach as far as
+/// the newest does: a range of times was searched in rows that it does not have, and the read failed as `Corrupt`.
+#[test]
+fn a_range_of_times_ends_where_an_unsealed_segment_ends() {
+    let store = never_sealed();
+    let receipts = fill(&store, 20);
+    assert!(store.stats().segments > 2);
+    for (index, receipt) in receipts.iter().enumerate() {
+        let since = ReadOptions::new().since(receipt.recorded_at());
+        for (options, first) in [(since, index + 1), (since.backward(), receipts.len())] {
+            let events = store.query_with(Query::all(), options).unwrap();
+            let positions: Vec<u64> = events.map(|e| e.unwrap().position().get()).collect();
+            assert_eq!(positions.len(), receipts.len() - index);
+            assert_eq!(positions[0], first as u64);
+        }
+        let view = store.view_at_time(receipt.recorded_at()).unwrap();
+        assert_eq!(view.position(), receipt.position());
+        assert_eq!(view.head().unwrap().position, receipt.position());
+    }
+}
+
+/// The writer enters an event into the index before it writes it. Where a revision stands was told from the first
+/// row of its entity, visible or not: a reader of an entity whose first event was under way got `Corrupt`.
+#[test]
+fn revisions_are_told_from_events_that_are_visible() {
+    let gate = Arc::new(Gate::default());
+    let rule = Arc::clone(&gate);
+    let disk = Ruled::new(MemoryDisk::new(), move |call| {
+        if call.op == Op::Write && call.name.starts_with("segments/") {
+            rule.pass();
+        }
+        Ok(())
+    });
+    let store = Store::open_with(StoreConfig::on_disk(Arc::new(disk))).unwrap();
+    let old = Coordinate::new("thing:old", "here").unwrap();
+    let new = Coordinate::new("thing:new", "here").unwrap();
+    store.append(&old, KIND, &0).unwrap();
+    gate.shut();
+    let ticket = store.submit(&new, KIND, &0, AppendOptions::new()).unwrap();
+    gate.wait_for_someone();
+    let from = |revision: u64| ReadOptions::new().from_revision(revision);
+    let read = |revision| store.stream_with("thing:new", from(revision)).unwrap();
+    let found: Vec<_> = [1, 2].into_iter().map(|r| read(r).next()).collect();
+    let old_found = store.stream_with("thing:old", from(1)).unwrap().count();
+    gate.open();
+    ticket.wait().unwrap();
+    assert!(found.iter().all(Option::is_none), "{found:?}");
+    assert_eq!(old_found, 1);
+    assert_eq!(read(1).count(), 1);
+}
