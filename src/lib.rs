@@ -1,7 +1,7 @@
 //! `quipu` is an embedded event store: a durable, conditional, idempotent log of events inside your process.
 #![cfg_attr(docsrs, feature(doc_cfg))]
-// Here, not in the manifest: tests, examples and benches may unwrap.
-#![warn(clippy::unwrap_used)]
+// Here, not in the manifest: tests, examples and benches may unwrap, and share modules of `pub` items.
+#![warn(clippy::unwrap_used, unreachable_pub)]
 
 extern crate alloc;
 
