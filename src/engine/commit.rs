@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::engine::group::{Desk, Group, Submission, Waiting, take_back_rows};
 use crate::engine::rotate;
-use crate::engine::shared::{Engine, head_of};
+use crate::engine::shared::{Engine, head_of, poisoned};
 use crate::engine::turn::{Durable, Writer, poison, refuse_all};
 use crate::error::{Result, StoreError, StoreErrorKind};
 use crate::format::hint::Shutdown;
@@ -135,7 +135,12 @@ fn sync(engine: &Engine, writer: &mut Writer, group: &mut Group) -> Result<()> {
 }
 
 /// Makes the log durable up to `tip`, all of which is written.
+///
+/// After a sync that failed no other may follow: it could succeed over bytes that the kernel has dropped.
 fn sync_to(engine: &Engine, writer: &mut Writer, tip: Tip) -> Result<()> {
+    if let Some(why) = engine.fault.get() {
+        return Err(poisoned(why));
+    }
     let started = Instant::now();
     writer
         .active

@@ -82,7 +82,10 @@ pub(crate) fn header_after(tip: &Tip, store_id: [u8; 16], salt: [u8; 16]) -> Seg
 fn take_spare(engine: &Engine, number: u64, final_bytes: u64) -> std::io::Result<Spare> {
     match engine.spare.take(number) {
         Some(mut spare) => {
-            spare.lengthen(final_bytes)?;
+            spare.lengthen(final_bytes).inspect_err(|_| {
+                // Best effort, so that the next attempt can make the file anew.
+                let _ = engine.disk.remove(&segment_name(number));
+            })?;
             Ok(spare)
         }
         None => Spare::make(&*engine.disk, number, final_bytes),
