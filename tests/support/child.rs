@@ -9,12 +9,12 @@ const PLACE: &str = "QUIPU_CHILD_PLACE";
 const MARK: &str = "@child ";
 
 /// The directory that the parent named, if this process is a child in `role`.
-pub fn place_for(role: &str) -> Option<PathBuf> {
+pub(crate) fn place_for(role: &str) -> Option<PathBuf> {
     (std::env::var(ROLE).ok()? == role).then(|| PathBuf::from(std::env::var(PLACE).unwrap()))
 }
 
 /// Tells the parent something; one write, so that a kill leaves whole lines.
-pub fn tell(line: impl std::fmt::Display) {
+pub(crate) fn tell(line: impl std::fmt::Display) {
     use std::io::Write;
     let line = format!("\n{MARK}{line}\n");
     let mut out = std::io::stdout().lock();
@@ -23,15 +23,15 @@ pub fn tell(line: impl std::fmt::Display) {
 }
 
 /// A child; killed when it is dropped.
-pub struct Role {
+pub(crate) struct Role {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
-    pub stdin: ChildStdin,
+    pub(crate) stdin: ChildStdin,
 }
 
 impl Role {
     /// Runs the test named `test`, which asks [`place_for`] the same role.
-    pub fn start(test: &str, role: &str, place: &Path) -> Role {
+    pub(crate) fn start(test: &str, role: &str, place: &Path) -> Role {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", test, "--nocapture", "--test-threads=1"])
             .env(ROLE, role)
@@ -50,18 +50,18 @@ impl Role {
         }
     }
 
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// SIGKILL; what it told before can still be heard.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// The next thing it tells; `None` when it is gone.
-    pub fn hear(&mut self) -> Option<String> {
+    pub(crate) fn hear(&mut self) -> Option<String> {
         for line in self.lines.by_ref() {
             if let Some(told) = line.ok()?.strip_prefix(MARK) {
                 return Some(told.to_owned());

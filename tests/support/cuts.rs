@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 /// `QUIPU_POWER_SEEDS` histories, 2 unless told, beginning with the seed `QUIPU_SEED`.
-pub fn seeds() -> std::ops::Range<u64> {
+pub(crate) fn seeds() -> std::ops::Range<u64> {
     let number = |name: &str, or: u64| {
         std::env::var(name).map_or(or, |text| text.parse().expect("a number of seeds"))
     };
@@ -105,7 +105,7 @@ impl Cut<'_> {
 }
 
 /// Runs a history of `units` submissions and cuts it before each call, `images` times.
-pub fn cut_everywhere(seed: u64, units: usize, images: usize, preallocates: bool) -> usize {
+pub(crate) fn cut_everywhere(seed: u64, units: usize, images: usize, preallocates: bool) -> usize {
     let mut dice = Dice::new(seed);
     let units = script::units(&mut dice, units);
     let power = PowerDisk::new(preallocates);

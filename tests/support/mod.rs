@@ -1,10 +1,10 @@
 //! What several tests share: disks that fail on purpose, a clock to set, scripted histories, child processes.
-#![allow(dead_code, clippy::unwrap_used, clippy::cast_possible_truncation)]
+#![allow(dead_code)]
 
-pub mod child;
-pub mod cuts;
-pub mod dice;
-pub mod power;
-pub mod ruled;
-pub mod script;
-pub mod times;
+pub(crate) mod child;
+pub(crate) mod cuts;
+pub(crate) mod dice;
+pub(crate) mod power;
+pub(crate) mod ruled;
+pub(crate) mod script;
+pub(crate) mod times;

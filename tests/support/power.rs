@@ -15,7 +15,7 @@ static ZEROS: [u8; BLOCK] = [0; BLOCK];
 
 /// How much of what was not synced is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
+pub(crate) enum Keep {
     Nothing,
     Everything,
     /// Each sector, name and length as the dice fall.
@@ -24,9 +24,9 @@ pub enum Keep {
 
 /// The files of a directory and their bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Image {
-    pub files: BTreeMap<String, Vec<u8>>,
-    pub dirs: Vec<String>,
+pub(crate) struct Image {
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
+    pub(crate) dirs: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -60,14 +60,14 @@ struct State {
 
 /// The disk; a clone is the same disk.
 #[derive(Clone)]
-pub struct PowerDisk {
+pub(crate) struct PowerDisk {
     cache: MemoryDisk,
     state: Arc<Mutex<State>>,
     preallocates: bool,
 }
 
 impl PowerDisk {
-    pub fn new(preallocates: bool) -> Self {
+    pub(crate) fn new(preallocates: bool) -> Self {
         Self {
             cache: MemoryDisk::new(),
             state: Arc::default(),
@@ -80,7 +80,7 @@ impl PowerDisk {
     }
 
     /// What a power cut at this moment may leave.
-    pub fn cut(&self, keep: Keep, dice: &mut Dice) -> Image {
+    pub(crate) fn cut(&self, keep: Keep, dice: &mut Dice) -> Image {
         let state = self.state().clone();
         let (names, dirs) = state.names_after(keep, dice);
         let files = names
@@ -95,7 +95,7 @@ impl PowerDisk {
     }
 
     /// The same disk as a new process finds it after the old one was killed: all that was written, synced or not.
-    pub fn after_kill(&self) -> PowerDisk {
+    pub(crate) fn after_kill(&self) -> PowerDisk {
         let state = self.state().clone();
         let live = state.live.keys().map(|name| {
             let file = self.cache.open(name, Access::Read).unwrap();
@@ -115,7 +115,7 @@ impl PowerDisk {
     }
 
     /// A sync of this file failed, and its pages now look clean: they stay in the cache and never reach the disk.
-    pub fn lose_unsynced(&self, name: &str) {
+    pub(crate) fn lose_unsynced(&self, name: &str) {
         let mut state = self.state();
         let inode = state.live[name];
         state.inodes[inode].pending.clear();
@@ -124,7 +124,7 @@ impl PowerDisk {
 
 impl Image {
     /// A disk in memory with these files.
-    pub fn memory(&self) -> MemoryDisk {
+    pub(crate) fn memory(&self) -> MemoryDisk {
         let disk = MemoryDisk::new();
         for dir in &self.dirs {
             disk.create_dir(dir).unwrap();
@@ -142,7 +142,7 @@ impl Image {
     }
 
     /// All files of a disk.
-    pub fn of(disk: &dyn Disk) -> Image {
+    pub(crate) fn of(disk: &dyn Disk) -> Image {
         let mut image = Image::default();
         let mut open = vec![String::new()];
         while let Some(dir) = open.pop() {
@@ -166,7 +166,7 @@ impl Image {
     }
 
     /// Writes the files into a real directory.
-    pub fn write_to(&self, root: &std::path::Path) {
+    pub(crate) fn write_to(&self, root: &std::path::Path) {
         std::fs::create_dir_all(root).unwrap();
         for dir in &self.dirs {
             std::fs::create_dir_all(root.join(dir)).unwrap();
@@ -177,7 +177,7 @@ impl Image {
     }
 
     /// A disk that all of this is durable on.
-    pub fn power(&self, preallocates: bool) -> PowerDisk {
+    pub(crate) fn power(&self, preallocates: bool) -> PowerDisk {
         let names: BTreeMap<String, usize> = self.files.keys().cloned().zip(0..).collect();
         let inodes = self.files.values().map(|bytes| Inode {
             durable: bytes.clone(),

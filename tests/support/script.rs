@@ -7,25 +7,25 @@ use quipu::prelude::*;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-pub const KIND: EventKind = EventKind::literal("thing.done");
+pub(crate) const KIND: EventKind = EventKind::literal("thing.done");
 
 /// One submission.
 #[derive(Clone, Copy, Debug)]
-pub struct Unit {
-    pub events: usize,
-    pub bytes: usize,
-    pub how: How,
-    pub durability: Durability,
+pub(crate) struct Unit {
+    pub(crate) events: usize,
+    pub(crate) bytes: usize,
+    pub(crate) how: How,
+    pub(crate) durability: Durability,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
+pub(crate) enum How {
     Append,
     Submit,
 }
 
 /// Small and large submissions, batches, both durabilities; enough bytes for a few segments of the smallest size.
-pub fn units(dice: &mut Dice, count: usize) -> Vec<Unit> {
+pub(crate) fn units(dice: &mut Dice, count: usize) -> Vec<Unit> {
     let roll = |_| Unit {
         events: [1, 1, 1, 2, 5][dice.below(5)],
         bytes: [1, 30, 400, 700, 40_000, 90_000][dice.below(6)],
@@ -37,28 +37,28 @@ pub fn units(dice: &mut Dice, count: usize) -> Vec<Unit> {
 
 /// What was sent and what is known of it.
 #[derive(Clone, Debug, Default)]
-pub struct Sent {
+pub(crate) struct Sent {
     /// The number of events after each submission.
-    pub ends: Vec<usize>,
+    pub(crate) ends: Vec<usize>,
     /// How many events were acknowledged as durable.
-    pub durable: usize,
+    pub(crate) durable: usize,
     /// The hashes of the acknowledged events, in order.
-    pub hashes: Vec<EventHash>,
+    pub(crate) hashes: Vec<EventHash>,
 }
 
-pub type Ledger = Arc<Mutex<Sent>>;
+pub(crate) type Ledger = Arc<Mutex<Sent>>;
 
-pub fn payload(serial: usize, bytes: usize) -> (u64, String) {
+pub(crate) fn payload(serial: usize, bytes: usize) -> (u64, String) {
     let letter = char::from(b'a' + (serial % 26) as u8);
     (serial as u64, letter.to_string().repeat(bytes))
 }
 
-pub fn entity_of(serial: usize) -> String {
+pub(crate) fn entity_of(serial: usize) -> String {
     format!("e:{}", serial % 5)
 }
 
 /// The events of one submission that begins behind `sent` events.
-pub fn batch_of(unit: &Unit, sent: usize) -> Batch {
+pub(crate) fn batch_of(unit: &Unit, sent: usize) -> Batch {
     let drafts = (sent..sent + unit.events).map(|serial| {
         let place = Coordinate::new(entity_of(serial), "here").unwrap();
         EventDraft::new(&place, KIND, &payload(serial, unit.bytes)).tag(format!("t:{}", serial % 3))
@@ -67,7 +67,7 @@ pub fn batch_of(unit: &Unit, sent: usize) -> Batch {
 }
 
 /// Sends the units in order; ends early, with the error, when one fails.
-pub fn send(store: &Store, units: &[Unit], ledger: &Ledger) -> Result<()> {
+pub(crate) fn send(store: &Store, units: &[Unit], ledger: &Ledger) -> Result<()> {
     let mut tickets: Vec<Ticket<Vec<Receipt>>> = Vec::new();
     for unit in units {
         let batch = {
@@ -92,7 +92,7 @@ pub fn send(store: &Store, units: &[Unit], ledger: &Ledger) -> Result<()> {
     Ok(())
 }
 
-pub fn note(ledger: &Ledger, receipts: &[Receipt]) {
+pub(crate) fn note(ledger: &Ledger, receipts: &[Receipt]) {
     let mut sent = ledger.lock().unwrap();
     for receipt in receipts {
         let position = usize::try_from(receipt.position().get()).unwrap();
@@ -105,7 +105,7 @@ pub fn note(ledger: &Ledger, receipts: &[Receipt]) {
 }
 
 /// Settings under which nothing is synced by time.
-pub fn config(disk: impl Disk + 'static) -> StoreConfig {
+pub(crate) fn config(disk: impl Disk + 'static) -> StoreConfig {
     StoreConfig::on_disk(Arc::new(disk))
         .segment_bytes(1024 * 1024)
         .buffered_sync_interval(Duration::from_secs(3600))
@@ -114,7 +114,7 @@ pub fn config(disk: impl Disk + 'static) -> StoreConfig {
 /// Whether a store holds a prefix of what was sent, whole submissions, and all that was acknowledged durable.
 ///
 /// Says how many events it holds, or what is wrong.
-pub fn check(store: &Store, sent: &Sent, durable: usize) -> Result<usize, String> {
+pub(crate) fn check(store: &Store, sent: &Sent, durable: usize) -> Result<usize, String> {
     let found = read_all(store).map_err(|e| format!("reading: {e}"))?;
     let count = found.len();
     if count < durable {
@@ -134,7 +134,7 @@ pub fn check(store: &Store, sent: &Sent, durable: usize) -> Result<usize, String
     }
 }
 
-pub fn read_all(store: &Store) -> Result<Vec<Event>> {
+pub(crate) fn read_all(store: &Store) -> Result<Vec<Event>> {
     store.query(Query::all())?.collect()
 }
 

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The hands are shared by clones; chance comes from the system.
 #[derive(Clone, Debug, Default)]
-pub struct TestClock(Arc<AtomicU64>);
+pub(crate) struct TestClock(Arc<AtomicU64>);
 
 impl TestClock {
-    pub fn at(nanos: u64) -> Self {
+    pub(crate) fn at(nanos: u64) -> Self {
         Self(Arc::new(AtomicU64::new(nanos)))
     }
 
-    pub fn set(&self, nanos: u64) {
+    pub(crate) fn set(&self, nanos: u64) {
         self.0.store(nanos, Ordering::SeqCst);
     }
 }
