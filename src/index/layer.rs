@@ -354,6 +354,18 @@ impl Layer {
         Ok(sidx)
     }
 
+    /// An index made of a segment with a damaged frame ends there, and would take what follows for absent.
+    fn check_rows(&self, sidx: &Sidx) -> Result<()> {
+        if sidx.rows() == self.rows_upto(u64::MAX) {
+            return Ok(());
+        }
+        Err(StoreError::corrupt(format!(
+            "{} at byte {}: a group is damaged, and so is the index; restore the file from a copy",
+            self.segment.name(),
+            sidx.facts().log_end
+        )))
+    }
+
     fn rebuild(
         &self,
         slot: &RwLock<Option<Arc<Sidx>>>,
@@ -364,12 +376,16 @@ impl Layer {
             return Err(why);
         };
         let number = self.segment.number();
-        let sidx = match open_side_index(&**disk, store_id, number) {
+        let beside = || {
+            let sidx = open_side_index(&**disk, store_id, number)?;
+            self.check_rows(&sidx).map(|()| sidx)
+        };
+        let sidx = match beside() {
             Ok(sidx) => sidx,
             Err(_) => {
                 tracing::warn!(segment = number, error = %why, "the footer is damaged and is made again");
                 seal::write_side_index(&**disk, store_id, number)?;
-                open_side_index(&**disk, store_id, number)?
+                beside()?
             }
         };
         let sidx = Arc::new(sidx);
