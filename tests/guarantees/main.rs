@@ -4,4 +4,5 @@
 mod support;
 
 mod honest_failure;
+mod integrity;
 mod recovery;
