@@ -3,6 +3,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod atomicity;
+mod causality;
+mod conflict;
+mod durability;
 mod honest_failure;
+mod idempotency;
 mod integrity;
+mod limits;
+mod order;
 mod recovery;
