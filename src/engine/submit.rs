@@ -45,7 +45,7 @@ impl Engine {
     pub(crate) fn append(&self, batch: Batch) -> Outcome {
         let caller = Caller::enter(self);
         let pending = self.enqueue(batch, Patience::Setting)?;
-        if caller.is_alone() {
+        if caller.is_alone() || self.is_writer_thread() {
             self.commit_as_caller(&pending);
         }
         if !self.queue.is_empty() || !pending.is_done() {
@@ -61,12 +61,15 @@ impl Engine {
         Ok(pending)
     }
 
-    /// Takes turns until this caller has its answer, unless somebody else has the turn.
+    /// Takes turns until this caller has its answer, unless somebody else has the turn. A waker that appends runs on the
+    /// writer's thread, which nobody else relieves.
     fn commit_as_caller(&self, pending: &Pending) {
         while !pending.is_done() {
-            let Some(mut writer) = self.turn.try_lock() else {
-                return;
+            let turn = match self.is_writer_thread() {
+                true => Some(self.turn.lock()),
+                false => self.turn.try_lock(),
             };
+            let Some(mut writer) = turn else { return };
             let waiting = take_turn(self, &mut writer);
             drop(writer);
             tell(waiting);
@@ -74,6 +77,11 @@ impl Engine {
         if self.unsynced.load(Ordering::Acquire) {
             self.wake_writer();
         }
+    }
+
+    fn is_writer_thread(&self) -> bool {
+        let writer = self.writer_thread.get().map(std::thread::Thread::id);
+        writer == Some(std::thread::current().id())
     }
 
     fn enqueue(&self, batch: Batch, patience: Patience) -> Result<Pending> {

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -69,8 +70,10 @@ fn settle(cell: &Cell, outcome: Outcome) {
         slot.waker.take()
     };
     cell.done.notify_one();
-    if let Some(waker) = waker {
-        waker.wake();
+    let Some(waker) = waker else { return };
+    // It is the caller's code, on the writer's thread: if that ended, nobody would answer the others.
+    if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+        tracing::error!("a ticket's waker panicked");
     }
 }
 
