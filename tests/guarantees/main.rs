@@ -10,6 +10,8 @@ mod durability;
 mod honest_failure;
 mod idempotency;
 mod integrity;
+mod isolation;
+mod lifecycle;
 mod limits;
 mod order;
 mod recovery;
