@@ -502,12 +502,14 @@ fn a_full_queue_is_busy_at_once_for_those_who_only_try() {
     let gate = Arc::new(Gate::default());
     let (store, tickets) = full_queue(&gate, Duration::from_secs(3600));
     assert_eq!(store.diagnostics().queue_depth, 2);
+    let started = Instant::now();
     refused(&store, StoreErrorKind::Busy, "queue_capacity", |s| {
         s.try_submit(&place(), KIND, &0, AppendOptions::new())
     });
     refused(&store, StoreErrorKind::Busy, "2 submissions", |s| {
         s.try_submit_batch(Batch::new().event(draft()))
     });
+    assert!(started.elapsed() < Duration::from_secs(5), "it waited");
     gate.open();
     for ticket in tickets {
         assert!(ticket.wait().unwrap().durable());
