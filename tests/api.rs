@@ -119,6 +119,7 @@ fn a_ticket_is_awaited_without_a_runtime() {
 #[test]
 fn a_waiting_future_is_woken_by_the_answer_and_by_the_last_waker_given() {
     let (store, gate) = gated();
+    let _opener = gate.opener();
     gate.shut();
     let mut ticket = submit(&store, &1);
     gate.wait_for_someone();
@@ -138,6 +139,7 @@ fn a_waiting_future_is_woken_by_the_answer_and_by_the_last_waker_given() {
 #[test]
 fn dropping_a_ticket_cancels_nothing() {
     let (store, gate) = gated();
+    let _opener = gate.opener();
     gate.shut();
     for number in 1..=100 {
         drop(submit(&store, &number));
@@ -167,6 +169,7 @@ fn dropping_the_store_finishes_what_was_submitted() {
 #[test]
 fn thousands_of_tickets_are_answered_in_order_and_share_groups() {
     let (store, gate) = gated();
+    let _opener = gate.opener();
     gate.shut();
     let first = submit(&store, &0);
     gate.wait_for_someone();
@@ -351,6 +354,7 @@ fn close_closes_for_all_clones() {
 #[test]
 fn closing_ends_every_waiter() {
     let (store, gate) = gated();
+    let _opener = gate.opener();
     gate.shut();
     let tickets: Vec<Ticket> = (0..50).map(|n| submit(&store, &n)).collect();
     gate.wait_for_someone();
@@ -368,6 +372,7 @@ fn closing_ends_every_waiter() {
 #[test]
 fn diagnostics_serialise() {
     let (store, gate) = gated();
+    let _opener = gate.opener();
     let said = serde_json::to_value(store.diagnostics()).unwrap();
     assert_eq!(said["stats"]["head"]["position"], 1);
     assert_eq!(said["poisoned"], serde_json::Value::Null);

@@ -6,7 +6,7 @@ mod ruled;
 use quipu::io::MemoryDisk;
 use quipu::prelude::*;
 use quipu::*;
-use ruled::{Gate, Op, Ruled};
+use ruled::{Gate, Op, Opener, Ruled};
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -476,7 +476,7 @@ fn every_setting_works_at_its_bounds() {
 }
 
 /// A store whose writer stands before the gate with one submission while the queue holds two more.
-fn full_queue(gate: &Arc<Gate>, wait: Duration) -> (Store, Vec<Ticket>) {
+fn full_queue(gate: &Arc<Gate>, wait: Duration) -> (Store, Vec<Ticket>, Opener) {
     let rule = Arc::clone(gate);
     let disk = Ruled::new(MemoryDisk::new(), move |call| {
         if call.op == Op::Sync && call.name == FIRST_SEGMENT {
@@ -489,18 +489,19 @@ fn full_queue(gate: &Arc<Gate>, wait: Duration) -> (Store, Vec<Ticket>) {
         .queue_wait(wait);
     let store = Store::open_with(config).unwrap();
     store.append(&place(), KIND, &0).unwrap();
+    let opener = gate.opener();
     gate.shut();
     let submit = || store.try_submit(&place(), KIND, &0, AppendOptions::new());
     let mut tickets = vec![submit().unwrap()];
     gate.wait_for_someone();
     tickets.extend([submit().unwrap(), submit().unwrap()]);
-    (store, tickets)
+    (store, tickets, opener)
 }
 
 #[test]
 fn a_full_queue_is_busy_at_once_for_those_who_only_try() {
     let gate = Arc::new(Gate::default());
-    let (store, tickets) = full_queue(&gate, Duration::from_secs(3600));
+    let (store, tickets, _opener) = full_queue(&gate, Duration::from_secs(3600));
     assert_eq!(store.diagnostics().queue_depth, 2);
     let started = Instant::now();
     refused(&store, StoreErrorKind::Busy, "queue_capacity", |s| {
@@ -521,7 +522,7 @@ fn a_full_queue_is_busy_at_once_for_those_who_only_try() {
 fn a_full_queue_is_busy_after_a_wait_for_the_others() {
     let wait = Duration::from_millis(30);
     let gate = Arc::new(Gate::default());
-    let (store, tickets) = full_queue(&gate, wait);
+    let (store, tickets, _opener) = full_queue(&gate, wait);
     let started = Instant::now();
     refused(&store, StoreErrorKind::Busy, "try again later", |s| {
         s.append(&place(), KIND, &0)
@@ -546,7 +547,7 @@ fn a_full_queue_is_busy_after_a_wait_for_the_others() {
 #[test]
 fn a_waiting_append_goes_on_when_the_queue_has_room() {
     let gate = Arc::new(Gate::default());
-    let (store, tickets) = full_queue(&gate, Duration::from_secs(3600));
+    let (store, tickets, _opener) = full_queue(&gate, Duration::from_secs(3600));
     let waiting = std::thread::spawn({
         let store = store.clone();
         move || store.append(&place(), KIND, &0)

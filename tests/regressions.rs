@@ -86,6 +86,7 @@ fn revisions_are_told_from_events_that_are_visible() {
     let old = Coordinate::new("thing:old", "here").unwrap();
     let new = Coordinate::new("thing:new", "here").unwrap();
     store.append(&old, KIND, &0).unwrap();
+    let _opener = gate.opener();
     gate.shut();
     let ticket = store.submit(&new, KIND, &0, AppendOptions::new()).unwrap();
     gate.wait_for_someone();

@@ -203,6 +203,11 @@ impl Gate {
         self.changed.notify_all();
     }
 
+    /// Opens the gate when it is dropped, so that a test that fails does not hang in closing its store.
+    pub(crate) fn opener(self: &Arc<Self>) -> Opener {
+        Opener(Arc::clone(self))
+    }
+
     pub(crate) fn pass(&self) {
         let mut state = self.state.lock().unwrap();
         state.waiting += 1;
@@ -215,5 +220,14 @@ impl Gate {
     pub(crate) fn wait_for_someone(&self) {
         let state = self.state.lock().unwrap();
         drop(self.changed.wait_while(state, |s| s.waiting == 0).unwrap());
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Opener(Arc<Gate>);
+
+impl Drop for Opener {
+    fn drop(&mut self) {
+        self.0.open();
     }
 }
