@@ -8,7 +8,7 @@ use crate::engine::group::{Desk, Group, Submission, Waiting, take_back_rows};
 use crate::engine::rotate;
 use crate::engine::shared::{Engine, head_of, poisoned};
 use crate::engine::turn::{Durable, Writer, poison, refuse_all};
-use crate::error::{Result, StoreError, StoreErrorKind};
+use crate::error::{Result, StoreError};
 use crate::format::hint::Shutdown;
 use crate::log::active::WriteFailure;
 use crate::log::scan::Tip;
@@ -38,7 +38,7 @@ pub(crate) fn commit_group(engine: &Engine, writer: &mut Writer) -> Vec<Waiting>
         Err(error) => {
             writer.heads.roll_back(0);
             take_back_rows(&writer.live, writer.tip.position);
-            group.fail(engine.head().position.get(), &error)
+            group.fail(writer.durable.position, &error)
         }
     }
     .give_back_buffer(writer)
@@ -235,20 +235,15 @@ impl Group {
         }
     }
 
-    /// Fails every submission whose answer depends on this group; answers about older events stand.
-    fn fail(mut self, visible: u64, error: &StoreError) -> Settled {
+    /// Fails every submission whose answer depends on this group; answers about durable events stand.
+    fn fail(mut self, durable: u64, error: &StoreError) -> Settled {
         for waiting in &mut self.waiting {
-            let stands = match &waiting.outcome {
+            let stands = match &mut waiting.outcome {
                 Ok(receipts) => {
-                    receipts
-                        .iter()
-                        .all(|r| r.replay && r.position.get() <= visible)
-                        && !self.wants_sync
+                    receipts.iter_mut().for_each(|r| r.durable = true);
+                    receipts.iter().all(|r| r.position.get() <= durable)
                 }
-                Err(e) if e.kind() == StoreErrorKind::Conflict => {
-                    e.in_the_way().iter().all(|position| *position <= visible)
-                }
-                Err(_) => true,
+                Err(e) => e.in_the_way().iter().all(|position| *position <= durable),
             };
             if !stands {
                 waiting.outcome = Err(error.duplicate());
