@@ -6,6 +6,7 @@ pub(crate) mod cuts;
 pub(crate) mod dice;
 pub(crate) mod golden;
 pub(crate) mod held;
+pub(crate) mod places;
 pub(crate) mod power;
 pub(crate) mod ruled;
 pub(crate) mod script;
