@@ -14,6 +14,7 @@ const SECONDS_PER_DAY: u64 = 86_400;
 ///
 /// let moment = Timestamp::from_secs(951_782_400);
 /// assert_eq!(moment.to_string(), "2000-02-29T00:00:00.000000000Z");
+/// assert!(Timestamp::from(std::time::SystemTime::now()) > moment);
 /// ```
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

@@ -1,7 +1,9 @@
 //! The clock: what time it is, and random bytes nobody can foresee.
 
 use std::fmt::Debug;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::event::timestamp::Timestamp;
 
 /// Time and chance, as the store sees them; asked by the writer and by threads that make ids.
 ///
@@ -56,10 +58,23 @@ pub(crate) fn nanos_since_1970(time: SystemTime) -> u64 {
     })
 }
 
+/// Here and not beside the type: the room `event` knows no `std`.
+impl From<SystemTime> for Timestamp {
+    /// A time before 1970 gives the first moment, one past the year 2554 the last.
+    fn from(time: SystemTime) -> Self {
+        Self::from_nanos(nanos_since_1970(time))
+    }
+}
+
+impl From<Timestamp> for SystemTime {
+    fn from(moment: Timestamp) -> Self {
+        UNIX_EPOCH + Duration::from_nanos(moment.as_nanos())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn times_outside_the_range_are_held_at_its_ends() {
@@ -69,6 +84,15 @@ mod tests {
             nanos_since_1970(UNIX_EPOCH + Duration::from_secs(1 << 40)),
             u64::MAX
         );
+    }
+
+    #[test]
+    fn a_moment_and_the_time_of_the_system_stand_for_each_other() {
+        let moment = Timestamp::from_nanos(1_700_000_000_123_456_789);
+        assert_eq!(Timestamp::from(SystemTime::from(moment)), moment);
+        assert_eq!(SystemTime::from(Timestamp::default()), UNIX_EPOCH);
+        let before = UNIX_EPOCH - Duration::from_nanos(1);
+        assert_eq!(Timestamp::from(before), Timestamp::default());
     }
 
     #[test]
