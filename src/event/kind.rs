@@ -4,10 +4,11 @@ use alloc::sync::Arc;
 use core::cmp::Ordering;
 use core::fmt;
 use core::hash::{Hash, Hasher};
+use core::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 use crate::event::name;
 
 /// The dotted type name of an event, such as `order.placed`; its first word is the category.
@@ -88,6 +89,15 @@ pub(crate) fn category(kind: &str) -> &str {
 impl AsRef<str> for EventKind {
     fn as_ref(&self) -> &str {
         self.as_str()
+    }
+}
+
+/// Reads a kind as [`EventKind::new`] does.
+impl FromStr for EventKind {
+    type Err = StoreError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::new(text)
     }
 }
 
@@ -186,6 +196,7 @@ mod tests {
         assert!(EventKind::new("quipu.removed").is_err());
         assert!(EventKind::new("x".repeat(129)).is_err());
         assert!(EventKind::new("x".repeat(128)).is_ok());
+        assert!("a..b".parse::<EventKind>().is_err());
         assert!(serde_json::from_str::<EventKind>("\"a..b\"").is_err());
         assert_eq!(
             serde_json::from_str::<EventKind>("\"order.placed\"").unwrap(),

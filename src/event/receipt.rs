@@ -83,6 +83,12 @@ impl From<&Receipt> for EventId {
     }
 }
 
+impl From<Receipt> for EventId {
+    fn from(receipt: Receipt) -> Self {
+        receipt.id
+    }
+}
+
 impl From<Receipt> for Position {
     fn from(receipt: Receipt) -> Self {
         receipt.position
@@ -128,6 +134,7 @@ mod tests {
     #[test]
     fn a_receipt_stands_for_its_id_and_its_position() {
         assert_eq!(EventId::from(&receipt()), receipt().id());
+        assert_eq!(EventId::from(receipt()), receipt().id());
         assert_eq!(Position::from(receipt()), 2);
     }
 

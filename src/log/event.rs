@@ -336,6 +336,24 @@ impl From<EventRef<'_>> for EventId {
     }
 }
 
+impl From<&EventRef<'_>> for EventId {
+    fn from(event: &EventRef<'_>) -> Self {
+        event.id()
+    }
+}
+
+impl From<&Event> for Position {
+    fn from(event: &Event) -> Self {
+        event.position()
+    }
+}
+
+impl From<&EventRef<'_>> for Position {
+    fn from(event: &EventRef<'_>) -> Self {
+        event.position()
+    }
+}
+
 impl fmt::Debug for EventRef<'_> {
     /// Everything but the payload, which may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
