@@ -296,8 +296,8 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::query`].
-    pub fn by_fact(&self, kind: impl Into<EventKind>) -> Result<Events> {
-        self.query(Query::kind(kind.into().as_str()))
+    pub fn by_fact(&self, kind: impl AsRef<str>) -> Result<Events> {
+        self.query(Query::kind(kind))
     }
 
     /// The revision of an entity's last event, zero if it has none.

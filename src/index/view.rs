@@ -6,7 +6,6 @@ use crate::error::{Result, StoreError};
 use crate::event::digest::Digest;
 use crate::event::hash::{fold_digest, key_digest};
 use crate::event::id::EventId;
-use crate::event::kind::EventKind;
 use crate::event::name;
 use crate::event::position::{Position, Revision};
 use crate::event::query::Query;
@@ -234,9 +233,9 @@ impl View {
     /// The events of a kind, first to last.
     ///
     /// # Errors
-    /// `Corrupt` when an index is damaged beyond repair.
-    pub fn by_fact(&self, kind: impl Into<EventKind>) -> Result<EventRefs<'_>> {
-        self.query(Query::kind(kind.into().as_str()))
+    /// `Argument` for a name that no kind can have.
+    pub fn by_fact(&self, kind: impl AsRef<str>) -> Result<EventRefs<'_>> {
+        self.query(Query::kind(kind))
     }
 
     /// The revision of an entity's last event, zero if it has none.
