@@ -1,5 +1,6 @@
 //! The whole public API of the handle: each method a sentence and one call.
 
+use std::fmt;
 use std::path::Path;
 
 use crate::engine::meters::{Diagnostics, Stats};
@@ -44,13 +45,22 @@ use crate::sync::Arc;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
     door: Arc<Door>,
 }
 
+impl fmt::Debug for Store {
+    /// Where it is and how far it has come; the engine behind it would fill pages.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("place", &self.engine().disk.describe())
+            .field("position", &self.engine().head().position.get())
+            .finish_non_exhaustive()
+    }
+}
+
 /// What all handles share; the last one to go closes the store.
-#[derive(Debug)]
 struct Door {
     engine: Arc<Engine>,
 }

@@ -503,3 +503,16 @@ fn a_reaction_names_its_cause_and_its_story() {
         .collect();
     assert_eq!(told, [1, 2]);
 }
+
+#[test]
+fn a_handle_and_a_view_print_as_one_short_line() {
+    let store = Store::in_memory().unwrap();
+    let secret = Coordinate::new("patient:1", "ward").unwrap();
+    store
+        .append(&secret, EventKind::literal("patient.came"), &1)
+        .unwrap();
+    for text in [format!("{store:?}"), format!("{:?}", store.view())] {
+        assert!(text.contains("position: 1"), "{text}");
+        assert!(text.len() < 100 && !text.contains("patient"), "{text}");
+    }
+}

@@ -2,6 +2,8 @@
 //!
 //! It holds its layers alive and takes no lock that the writer waits for longer than one page; any thread may use it.
 
+use std::fmt;
+
 use crate::error::{Result, StoreError};
 use crate::event::digest::Digest;
 use crate::event::hash::{fold_digest, key_digest};
@@ -49,7 +51,7 @@ pub struct Head {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct View {
     layers: Arc<[Arc<Layer>]>,
     upto: u64,
@@ -271,6 +273,16 @@ impl View {
             .iter_mut()
             .for_each(|r| r.durable = r.position.get() <= self.durable);
         Ok(Some(receipts))
+    }
+}
+
+impl fmt::Debug for View {
+    /// Where it stands; its layers hold every name of the newest segment.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View")
+            .field("position", &self.upto)
+            .field("layers", &self.layers.len())
+            .finish_non_exhaustive()
     }
 }
 
