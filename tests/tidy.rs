@@ -159,6 +159,11 @@ fn names_mean_something() {
 }
 
 #[test]
+fn public_enums_stay_open() {
+    each(&SHIPPED, rules::public_enums_stay_open);
+}
+
+#[test]
 #[ignore = "enabled with the first module of tests/guarantees/"]
 fn promises_and_tests_name_each_other() {
     let main = page("tests/guarantees/main.rs");

@@ -5,6 +5,7 @@ use crate::event::query::Query;
 
 /// What the stream of an entity must look like for an append to be accepted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ExpectedRevision {
     /// Anything goes.
     #[default]
@@ -70,6 +71,7 @@ impl Condition {
 
 /// When an append is answered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Durability {
     /// Once the events are on stable storage.
     #[default]

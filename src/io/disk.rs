@@ -11,6 +11,7 @@ use super::map::Map;
 
 /// How [`Disk::open`] opens a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Access {
     /// An existing file, to read.
     Read,
@@ -148,6 +149,7 @@ pub trait DiskLock: Send + Sync + Debug {}
 
 /// Why [`Disk::lock`] did not get the lock.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum LockError {
     /// Someone has it.
     Held {

@@ -368,6 +368,7 @@ impl World {
             ExpectedRevision::NoStream => (actual == 0, 0),
             ExpectedRevision::StreamExists => (actual > 0, 0),
             ExpectedRevision::Exactly(revision) => (revision == actual, revision.get()),
+            other => panic!("teach the model {other:?}"),
         };
         let newer = self.model.facts.iter();
         let newer = newer.filter(|f| f.entity == entity && f.revision > known);

@@ -91,7 +91,7 @@ impl Disk for Ruled {
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn DiskFile>> {
         let op = match access {
             Access::CreateNew => Op::Create,
-            Access::Read | Access::Write => Op::Open,
+            _ => Op::Open,
         };
         self.ask(op, name)?;
         let inner = self.inner.open(name, access)?;

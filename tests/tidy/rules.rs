@@ -277,6 +277,22 @@ pub(crate) fn names_mean_something(file: &Source) -> Vec<String> {
     found
 }
 
+/// A variant added later must not break a caller's `match`.
+pub(crate) fn public_enums_stay_open(file: &Source) -> Vec<String> {
+    let mut found = Vec::new();
+    for pair in words(&file.shipped).windows(2) {
+        let [(offset, "pub"), (_, "enum")] = pair else {
+            continue;
+        };
+        let before = &file.shipped[..*offset];
+        let attributes = &before[before.rfind(['}', ';']).unwrap_or(0)..];
+        if !attributes.contains("#[non_exhaustive]") {
+            found.push(file.at(*offset, "a public enum is `#[non_exhaustive]`"));
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -495,5 +511,15 @@ mod tests {
             ),
             0
         );
+    }
+
+    #[test]
+    fn closed_public_enums_are_found() {
+        let rule = public_enums_stay_open;
+        assert_eq!(found(rule, "src/a.rs", "pub enum A { B }"), 1);
+        let second = "#[non_exhaustive] pub enum A { B } pub enum C { D }";
+        assert_eq!(found(rule, "src/a.rs", second), 1);
+        let open = "#[non_exhaustive]\n#[derive(Debug)]\npub enum A { B } pub(crate) enum C { D }";
+        assert_eq!(found(rule, "src/a.rs", open), 0);
     }
 }
