@@ -4,7 +4,7 @@
 mod ruled;
 
 use quipu::MIN_SEGMENT_BYTES;
-use quipu::io::MemoryDisk;
+use quipu::io::{Access, Disk, MemoryDisk};
 use quipu::prelude::*;
 use ruled::{Gate, Op, Ruled};
 use std::io::ErrorKind;
@@ -99,4 +99,89 @@ fn revisions_are_told_from_events_that_are_visible() {
     assert!(found.iter().all(Option::is_none), "{found:?}");
     assert_eq!(old_found, 1);
     assert_eq!(read(1).count(), 1);
+}
+
+/// The files of a disk as a killed process leaves them.
+fn copy_of(disk: &MemoryDisk) -> MemoryDisk {
+    let copy = MemoryDisk::new();
+    copy.create_dir("segments").unwrap();
+    for dir in ["", "segments"] {
+        for entry in disk.list(dir).unwrap().iter().filter(|e| e.is_file) {
+            let name = format!("{dir}/{}", entry.name);
+            let name = name.trim_start_matches('/');
+            let file = copy.open(name, Access::CreateNew).unwrap();
+            file.write_at(&bytes_of(disk, name), 0).unwrap();
+        }
+    }
+    copy
+}
+
+fn bytes_of(disk: &MemoryDisk, name: &str) -> Vec<u8> {
+    let file = disk.open(name, Access::Read).unwrap();
+    let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+    file.read_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+fn overwrite(disk: &MemoryDisk, name: &str, bytes: &[u8], offset: u64) {
+    let file = disk.open(name, Access::Write).unwrap();
+    file.write_at(bytes, offset).unwrap();
+}
+
+fn small_segments(disk: Ruled) -> StoreConfig {
+    StoreConfig::on_disk(Arc::new(disk)).segment_bytes(MIN_SEGMENT_BYTES)
+}
+
+fn by_upkeep() -> bool {
+    std::thread::current().name() == Some("quipu-upkeep")
+}
+
+/// A full segment was sealed as far as its groups could be read: behind a group that had rotted the footer was
+/// written over acknowledged events, and the file cut.
+#[test]
+fn a_full_segment_with_a_damaged_group_is_not_sealed_over_what_follows_it() {
+    const FIRST: &str = "segments/0000000001.seg";
+    let memory = MemoryDisk::new();
+    let gate = Arc::new(Gate::default());
+    let rule = Arc::clone(&gate);
+    let disk = Ruled::new(memory.clone(), move |call| {
+        if by_upkeep() && call.op == Op::Open {
+            rule.pass();
+        }
+        Ok(())
+    });
+    gate.shut();
+    let store = Store::open_with(small_segments(disk)).unwrap();
+    fill(&store, 8);
+    gate.wait_for_someone();
+    overwrite(&memory, FIRST, b"rot", 200 * 1024);
+    let before = bytes_of(&memory, FIRST);
+    gate.open();
+    store.close().unwrap();
+    let after = bytes_of(&memory, FIRST);
+    let log = 6 * 150 * 1024;
+    assert!(after.len() >= log && after[..log] == before[..log]);
+}
+
+/// A segment whose last groups were gone was given a footer and cut, and only then compared with its successor: the
+/// opening that refuses a store says that nothing was changed, and a copy of the groups had no place to go to.
+#[test]
+fn an_opening_that_refuses_changes_no_segment() {
+    const FIRST: &str = "segments/0000000001.seg";
+    let memory = MemoryDisk::new();
+    let disk = Ruled::new(memory.clone(), |call| match by_upkeep() {
+        true if call.op == Op::Write => Err(ErrorKind::StorageFull.into()),
+        _ => Ok(()),
+    });
+    let store = Store::open_with(small_segments(disk)).unwrap();
+    fill(&store, 8);
+    let killed = copy_of(&memory);
+    drop(store);
+    let before = bytes_of(&killed, FIRST);
+    let last = before.windows(4).rposition(|w| w == b"GRUP").unwrap();
+    overwrite(&killed, FIRST, &vec![0; before.len() - last], last as u64);
+    let before = bytes_of(&killed, FIRST);
+    let refused = Store::open_with(StoreConfig::on_disk(Arc::new(killed.clone())));
+    assert_eq!(refused.unwrap_err().kind(), StoreErrorKind::Corrupt);
+    assert!(bytes_of(&killed, FIRST) == before);
 }

@@ -97,14 +97,16 @@ fn find_entry(
         }
         Ok(_) => {}
     }
-    let entry = make_footer(&**disk, store_id, listed)?;
-    if follows(&entry, header, next) {
-        return Ok(entry);
+    // Looked at first: what cannot be right stays as it is.
+    let last_position = next.first_position - 1;
+    let (found, _) = seal::index_of(&**disk, store_id, listed.number, last_position)?;
+    if follows(&entry_of(listed.number, &found), header, next) {
+        return make_footer(&**disk, store_id, listed.number, &found);
     }
     Err(StoreError::corrupt(format!(
         "{} at byte {}: {} continues other events; restore both files from a copy",
         segment_name(listed.number),
-        entry.log_end,
+        found.tip.mark.offset,
         segment_name(next.number)
     )))
 }
@@ -146,13 +148,18 @@ fn footer_entry(
 }
 
 /// Seals a segment that the last process left full; beside it, if something stands where the footer belongs.
-fn make_footer(disk: &dyn Disk, store_id: &[u8; 16], listed: Listed) -> Result<SealedSegment> {
-    let (sealed, _) = seal::index_of(disk, store_id, listed.number)?;
-    let made = match seal::is_blank_after(disk, listed.number, sealed.tip.mark.offset)? {
-        true => seal::seal(disk, store_id, listed.number)?,
-        false => seal::write_side_index(disk, store_id, listed.number)?,
+fn make_footer(
+    disk: &dyn Disk,
+    store_id: &[u8; 16],
+    number: u64,
+    found: &Sealed,
+) -> Result<SealedSegment> {
+    let last = found.last_position;
+    let made = match seal::is_blank_after(disk, number, found.tip.mark.offset)? {
+        true => seal::seal(disk, store_id, number, last)?,
+        false => seal::write_side_index(disk, store_id, number, last)?,
     };
-    Ok(entry_of(listed.number, &made))
+    Ok(entry_of(number, &made))
 }
 
 /// What the checkpoint keeps of a segment that was just sealed.

@@ -84,7 +84,7 @@ impl Engine {
         writer.active.file.set_len(tip.mark.offset).map_err(fail)?;
         writer.active.file.sync_all().map_err(fail)?;
         let index = match tip.mark.offset > GROUPS_START {
-            true => seal::index_of(&*self.disk, &self.store_id, tip.mark.segment)?.1,
+            true => seal::index_of(&*self.disk, &self.store_id, tip.mark.segment, tip.position)?.1,
             false => Vec::new(),
         };
         let checkpoint = Checkpoint {

@@ -48,13 +48,24 @@ pub(crate) fn run(engine: &Engine, jobs: &flume::Receiver<Job>) {
 }
 
 fn seal_one(engine: &Engine, number: u64) -> Result<()> {
-    let sealed = seal::seal(&*engine.disk, &engine.store_id, number)?;
+    let last_position = last_position_of(engine, number);
+    let sealed = seal::seal(&*engine.disk, &engine.store_id, number, last_position)?;
     let entry = chain::entry_of(number, &sealed);
     let layer = chain::layer_of(&engine.disk, &engine.store_id, &entry, sealed.digest_before);
     engine.sealed.lock().push(entry);
     replace_layers(engine, number, Arc::new(layer));
     engine.meters.sealed();
     Ok(())
+}
+
+/// Where a full segment ends, as the one after it says.
+fn last_position_of(engine: &Engine, number: u64) -> u64 {
+    let published = engine.published.read();
+    let next = published
+        .layers
+        .iter()
+        .find(|l| l.segment().number() > number);
+    next.map_or(0, |layer| layer.first_position() - 1)
 }
 
 /// Puts one layer in the place of all those of its segment.

@@ -384,7 +384,7 @@ impl Layer {
             Ok(sidx) => sidx,
             Err(_) => {
                 tracing::warn!(segment = number, error = %why, "the footer is damaged and is made again");
-                seal::write_side_index(&**disk, store_id, number)?;
+                seal::write_side_index(&**disk, store_id, number, self.last_position())?;
                 beside()?
             }
         };

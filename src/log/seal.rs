@@ -38,10 +38,15 @@ pub(crate) fn footer_start(log_end: u64) -> u64 {
 }
 
 /// Writes the footer behind the last group of a full segment and cuts the file behind it.
-pub(crate) fn seal(disk: &dyn Disk, store_id: &[u8; 16], number: u64) -> Result<Sealed> {
+pub(crate) fn seal(
+    disk: &dyn Disk,
+    store_id: &[u8; 16],
+    number: u64,
+    last_position: u64,
+) -> Result<Sealed> {
     let name = segment_name(number);
     let fail = |e: io::Error| StoreError::io(format_args!("sealing {name}"), e);
-    let (sealed, footer) = index_of(disk, store_id, number)?;
+    let (sealed, footer) = index_of(disk, store_id, number, last_position)?;
     let file = open(disk, &name, Access::Write)?;
     let start = footer_start(sealed.tip.mark.offset);
     let file_bytes = start + footer.len() as u64;
@@ -59,18 +64,24 @@ pub(crate) fn write_side_index(
     disk: &dyn Disk,
     store_id: &[u8; 16],
     number: u64,
+    last_position: u64,
 ) -> Result<Sealed> {
-    let (sealed, footer) = index_of(disk, store_id, number)?;
+    let (sealed, footer) = index_of(disk, store_id, number, last_position)?;
     let name = side_index_name(number);
     replace(disk, &name, &footer).map_err(|e| StoreError::io(format_args!("writing {name}"), e))?;
     Ok(sealed)
 }
 
 /// Reads a segment's groups and builds the index over their events.
+///
+/// # Errors
+/// `Corrupt` when the groups end before or behind `last_position`: an index over fewer events would deny the others,
+/// and a footer would stand where they are.
 pub(crate) fn index_of(
     disk: &dyn Disk,
     store_id: &[u8; 16],
     number: u64,
+    last_position: u64,
 ) -> Result<(Sealed, Vec<u8>)> {
     let name = segment_name(number);
     let file = open(disk, &name, Access::Read)?;
@@ -84,10 +95,20 @@ pub(crate) fn index_of(
     })?;
     let mut scan = Scan::begin(file, name, &header)?;
     let mut indexer = Indexer::new(&header);
-    while let Step::Group(group) = scan.step()? {
-        scan.frames(&group, |offset, position, frame| {
-            indexer.add(&header, offset, position, frame)
-        })?;
+    let why = loop {
+        match scan.step()? {
+            Step::Group(group) => scan.frames(&group, |offset, position, frame| {
+                indexer.add(&header, offset, position, frame)
+            })?,
+            Step::End { why, .. } => break why,
+        }
+    };
+    let (last, end) = (scan.tip.position, scan.tip.mark.offset);
+    if last != last_position {
+        return Err(StoreError::corrupt(format!(
+            "{} at byte {end}: the groups end with event {last} and not {last_position} ({why}); restore the file from a copy",
+            segment_name(number)
+        )));
     }
     indexer.finish(&header, scan.tip, bytes)
 }
