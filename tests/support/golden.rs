@@ -116,6 +116,10 @@ impl Golden {
 }
 
 impl Answers {
+    pub(crate) fn head(&self) -> Head {
+        self.head
+    }
+
     pub(crate) fn of(store: &Store) -> quipu::Result<Self> {
         let positions = |query: Query| -> quipu::Result<Vec<u64>> {
             store
