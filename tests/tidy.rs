@@ -164,7 +164,7 @@ fn public_enums_stay_open() {
 }
 
 #[test]
-#[ignore = "enabled with the first module of tests/guarantees/"]
+
 fn promises_and_tests_name_each_other() {
     let main = page("tests/guarantees/main.rs");
     let modules = rust_files(&["tests/guarantees"]);

@@ -41,7 +41,9 @@ fn fill(store: &Store, large: usize) {
     for number in 0..large {
         let place = Coordinate::new(format!("big:{}", number % 3), "here").unwrap();
         let options = AppendOptions::new().tag("big");
-        let payload = char::from(b'a' + number as u8).to_string().repeat(300_000);
+        let payload = char::from(b'a' + u8::try_from(number).unwrap())
+            .to_string()
+            .repeat(300_000);
         store
             .append_with_options(&place, KIND, &payload, options)
             .unwrap();

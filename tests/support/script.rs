@@ -49,7 +49,7 @@ pub(crate) struct Sent {
 pub(crate) type Ledger = Arc<Mutex<Sent>>;
 
 pub(crate) fn payload(serial: usize, bytes: usize) -> (u64, String) {
-    let letter = char::from(b'a' + (serial % 26) as u8);
+    let letter = char::from(b'a' + u8::try_from(serial % 26).unwrap());
     (serial as u64, letter.to_string().repeat(bytes))
 }
 
