@@ -268,7 +268,7 @@ fn print_footprint(footprint: &Footprint) {
     println!("| anonymous memory after opening | {memory} | 32 MiB |");
     println!("| opening | {:.2} ms | 20 ms |", footprint.open_ms);
     println!(
-        "| on disk | {:.0} bytes/event | 420 |",
+        "| on disk | {:.1} bytes/event | 420 |",
         footprint.disk_bytes_per_event
     );
 }

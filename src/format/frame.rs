@@ -7,7 +7,9 @@ use super::codec::{DecodeError, Reader};
 use super::crc::Seed;
 
 /// Bytes of a frame header.
-pub(crate) const FRAME_HEADER_BYTES: usize = 16;
+pub(crate) const FRAME_HEADER_BYTES: usize = 15;
+/// The bits of the kind; those above it in the same byte are the flags.
+const KIND_BITS: u32 = 4;
 /// The kind of an event's frame.
 pub(crate) const KIND_EVENT: u8 = 1;
 /// The kind of a stub's frame.
@@ -36,13 +38,16 @@ impl FrameHeader {
     pub(crate) fn decode(frame: &[u8]) -> Result<Self, DecodeError> {
         let bytes = Reader::new(frame).array::<FRAME_HEADER_BYTES>()?;
         let mut reader = Reader::new(&bytes);
+        let (head_crc, payload_crc) = (reader.u32()?, reader.u32()?);
+        let (payload_len, head_len) = (reader.u32()?, reader.u16()?);
+        let kind_and_flags = reader.u8()?;
         Ok(Self {
-            head_crc: reader.u32()?,
-            payload_crc: reader.u32()?,
-            payload_len: reader.u32()?,
-            head_len: reader.u16()?,
-            kind: reader.u8()?,
-            flags: reader.u8()?,
+            head_crc,
+            payload_crc,
+            payload_len,
+            head_len,
+            kind: kind_and_flags & ((1 << KIND_BITS) - 1),
+            flags: kind_and_flags >> KIND_BITS,
         })
     }
 
@@ -149,19 +154,19 @@ mod tests {
 
     #[test]
     fn unknown_kind_and_flag_are_unsupported_only_with_a_valid_checksum() {
-        for (at, byte) in [(14, 0), (14, 3), (14, 0xff), (15, 1), (15, 0x80)] {
-            let read = resealed(|frame| frame[at] = byte);
+        for byte in [0, 3, 0x0f, 0x11, 0x21, 0x81, 0x12, 0xf0, 0xff] {
+            let read = resealed(|frame| frame[14] = byte);
             assert!(
                 matches!(read, Err(DecodeError::Unsupported(_))),
-                "{at}: {read:?}"
+                "{byte:02x}: {read:?}"
             );
 
             let mut damaged = golden::first_frame().0;
-            damaged[at] = byte;
+            damaged[14] = byte;
             let read = Record::decode(&damaged, &golden::seed(), FIRST_AT, 1);
             assert!(
                 matches!(read, Err(DecodeError::Corrupt(_))),
-                "{at}: {read:?}"
+                "{byte:02x}: {read:?}"
             );
         }
     }
@@ -171,7 +176,7 @@ mod tests {
         let mut frame = golden::first_frame().0;
         frame[8..14].fill(0xff);
         let header = FrameHeader::decode(&frame).unwrap();
-        assert_eq!(header.frame_bytes(), 16 + 0xffff + 0xffff_ffff);
+        assert_eq!(header.frame_bytes(), 15 + 0xffff + 0xffff_ffff);
         assert!(Record::decode(&frame, &golden::seed(), FIRST_AT, 1).is_err());
     }
 

@@ -268,7 +268,7 @@ mod tests {
     fn group_numbers_out_of_range_are_refused() {
         assert_out_of_range(|header| header.count = 0);
         assert_out_of_range(|header| header.count = u32::MAX);
-        assert_out_of_range(|header| header.length = 155);
+        assert_out_of_range(|header| header.length = 153);
         assert_out_of_range(|header| header.sequence = 0);
         assert_out_of_range(|header| header.first_position = 0);
         assert_out_of_range(|header| header.first_position = u64::MAX);

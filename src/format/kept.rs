@@ -4,19 +4,21 @@
 
 use super::codec::{DecodeError, Reader, put_varint};
 
-pub(super) const PART_KEY: u16 = 1;
-pub(super) const PART_BATCH: u16 = 1 << 1;
-pub(super) const PART_CORRELATION: u16 = 1 << 2;
-pub(super) const PART_OCCURRED: u16 = 1 << 3;
-pub(super) const PART_PARENTS: u16 = 1 << 4;
-pub(super) const PART_TAGS: u16 = 1 << 5;
-pub(super) const PART_METADATA: u16 = 1 << 6;
-pub(super) const PART_FORM: u16 = 1 << 7;
-pub(super) const PART_EXTENSION: u16 = 1 << 8;
-pub(super) const PART_SCHEMA: u16 = 1 << 9;
-pub(super) const KNOWN_PARTS: u16 = ((1 << 7) - 1) | PART_SCHEMA;
+// The common parts have the low seven bits, so that most events' parts are a varint of one byte.
+pub(super) const PART_BATCH: u64 = 1;
+pub(super) const PART_TAGS: u64 = 1 << 1;
+pub(super) const PART_KEY: u64 = 1 << 2;
+pub(super) const PART_CORRELATION: u64 = 1 << 3;
+pub(super) const PART_PARENTS: u64 = 1 << 4;
+pub(super) const PART_OCCURRED: u64 = 1 << 5;
+pub(super) const PART_METADATA: u64 = 1 << 6;
+pub(super) const PART_SCHEMA: u64 = 1 << 7;
+pub(super) const PART_FORM: u64 = 1 << 8;
+pub(super) const PART_EXTENSION: u64 = 1 << 9;
+/// The parts that this version reads and writes.
+pub(super) const KNOWN_PARTS: u64 = (1 << 8) - 1;
 /// The parts that a stub keeps.
-pub(super) const STUB_PARTS: u16 = PART_KEY | PART_BATCH;
+const STUB_PARTS: u64 = PART_KEY | PART_BATCH;
 
 /// The digests that make a retry recognisable; in the first event of a submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +53,7 @@ pub(crate) struct StreamPlace {
 }
 
 /// The part bits of what a stub keeps, too.
-pub(super) fn kept_parts(batch: BatchPlace, key: Option<KeyDigests>) -> u16 {
+pub(super) fn kept_parts(batch: BatchPlace, key: Option<KeyDigests>) -> u64 {
     let batch = if batch == BatchPlace::ALONE {
         0
     } else {
@@ -113,7 +115,7 @@ pub(super) fn read_stream(
 
 /// Reads the part batch.
 #[inline]
-pub(super) fn read_batch(reader: &mut Reader<'_>, parts: u16) -> Result<BatchPlace, DecodeError> {
+pub(super) fn read_batch(reader: &mut Reader<'_>, parts: u64) -> Result<BatchPlace, DecodeError> {
     if parts & PART_BATCH == 0 {
         return Ok(BatchPlace::ALONE);
     }
@@ -133,7 +135,7 @@ pub(super) fn read_batch(reader: &mut Reader<'_>, parts: u16) -> Result<BatchPla
 #[inline]
 pub(super) fn read_key(
     reader: &mut Reader<'_>,
-    parts: u16,
+    parts: u64,
 ) -> Result<Option<KeyDigests>, DecodeError> {
     if parts & PART_KEY == 0 {
         return Ok(None);
@@ -145,7 +147,7 @@ pub(super) fn read_key(
 }
 
 /// Refuses parts that a stub cannot have.
-pub(super) fn check_stub_parts(parts: u16) -> Result<(), DecodeError> {
+pub(super) fn check_stub_parts(parts: u64) -> Result<(), DecodeError> {
     if parts & !STUB_PARTS == 0 {
         Ok(())
     } else {

@@ -5,7 +5,7 @@
 
 use core::str;
 
-use super::codec::{DecodeError, Reader, put_block, put_u16, put_u64};
+use super::codec::{DecodeError, Reader, put_block, put_u16, put_u64, put_varint};
 use super::crc::Seed;
 use super::frame::{FRAME_HEADER_BYTES, FrameHeader, KIND_EVENT, KIND_STUB, encode_frame};
 pub(crate) use super::kept::{BatchPlace, KeyDigests, StreamPlace};
@@ -19,11 +19,10 @@ pub(crate) use super::lists::{MetadataList, ParentList, TagList};
 use super::stub::StubFields;
 
 /// Bytes of the head up to the first varint.
-const FIXED_BYTES: usize = 58;
+const FIXED_BYTES: usize = 56;
 const ID_BYTES: usize = 16;
 const RECORDED_AT: usize = 16;
 const HASH_AT: usize = 24;
-const PARTS_AT: usize = 56;
 /// The schema version that is not written out.
 const PLAIN_SCHEMA: u16 = 1;
 const MAX_PARENTS: u8 = 64;
@@ -103,7 +102,7 @@ where
     out.extend_from_slice(&fields.id);
     put_u64(out, fields.recorded_at);
     out.extend_from_slice(&fields.hash);
-    put_u16(out, parts);
+    put_varint(out, parts);
     put_stream(out, position, fields.stream);
     put_block(out, fields.entity.as_bytes());
     put_block(out, fields.scope.as_bytes());
@@ -137,7 +136,7 @@ where
     }
 }
 
-fn part(bit: u16, present: bool) -> u16 {
+fn part(bit: u64, present: bool) -> u64 {
     if present { bit } else { 0 }
 }
 
@@ -227,7 +226,7 @@ impl RecordLayout {
     fn read(header: &FrameHeader, head: &[u8], position: u64) -> Result<Self, DecodeError> {
         let reader = &mut Reader::new(head);
         let fixed = reader.bytes(FIXED_BYTES)?;
-        let parts = u16::from_le_bytes([fixed[PARTS_AT], fixed[PARTS_AT + 1]]);
+        let parts = reader.varint()?;
         check_parts(parts)?;
         let stream = read_stream(reader, position)?;
         let [entity, scope, kind] = read_names(reader)?;
@@ -374,7 +373,7 @@ fn fixed<const N: usize>(frame: &[u8], at: usize) -> [u8; N] {
 }
 
 #[inline]
-fn check_parts(parts: u16) -> Result<(), DecodeError> {
+fn check_parts(parts: u64) -> Result<(), DecodeError> {
     if parts & !KNOWN_PARTS == 0 {
         return Ok(());
     }
@@ -433,7 +432,7 @@ fn check_texts<'a>(
 }
 
 #[inline]
-fn read_schema(reader: &mut Reader<'_>, parts: u16) -> Result<u16, DecodeError> {
+fn read_schema(reader: &mut Reader<'_>, parts: u64) -> Result<u16, DecodeError> {
     if parts & PART_SCHEMA == 0 {
         return Ok(PLAIN_SCHEMA);
     }
@@ -460,7 +459,7 @@ fn skip<const N: usize>(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
 #[inline]
 fn read_part(
     reader: &mut Reader<'_>,
-    present: u16,
+    present: u64,
     read: impl FnOnce(&mut Reader<'_>) -> Result<(), DecodeError>,
 ) -> Result<Span, DecodeError> {
     if present == 0 {

@@ -2,7 +2,7 @@
 //!
 //! With the rest digest the kept fields still prove the event's hash.
 
-use super::codec::{DecodeError, Reader, put_u16, put_u64};
+use super::codec::{DecodeError, Reader, put_u64, put_varint};
 use super::crc::Seed;
 use super::frame::{FrameHeader, KIND_STUB, encode_frame};
 use super::kept::{
@@ -47,8 +47,7 @@ impl StubFields {
             out.extend_from_slice(&self.id);
             put_u64(out, self.recorded_at);
             out.extend_from_slice(&self.hash);
-            put_u16(out, kept_parts(self.batch, self.key));
-            put_u16(out, 0);
+            put_varint(out, kept_parts(self.batch, self.key));
             out.extend_from_slice(&self.entity_digest);
             out.extend_from_slice(&self.rest);
             put_stream(out, position, self.stream);
@@ -69,9 +68,8 @@ impl StubFields {
         let id = reader.array()?;
         let recorded_at = reader.u64()?;
         let hash = reader.array()?;
-        let parts = reader.u16()?;
+        let parts = reader.varint()?;
         check_stub_parts(parts)?;
-        reader.reserved::<2>()?;
         let stub = Self {
             id,
             recorded_at,
@@ -90,6 +88,7 @@ impl StubFields {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::frame::FRAME_HEADER_BYTES;
     use crate::format::golden::{self, FIRST_AT};
     use crate::format::record::Record;
 
@@ -97,9 +96,14 @@ mod tests {
         Record::decode(frame, &golden::seed(), FIRST_AT, 1)
     }
 
-    fn resealed(at: usize, byte: u8) -> Result<Record, DecodeError> {
+    const PARTS_AT: usize = FRAME_HEADER_BYTES + 56;
+
+    /// Reads the worked stub with other bytes in the place of the one at `at`.
+    fn resealed(at: usize, bytes: &[u8]) -> Result<Record, DecodeError> {
         let mut frame = golden::stub_frame();
-        frame[at] = byte;
+        frame.splice(at..=at, bytes.iter().copied());
+        let head = u16::try_from(frame.len() - FRAME_HEADER_BYTES).unwrap();
+        frame[12..14].copy_from_slice(&head.to_le_bytes());
         golden::reseal(&mut frame, FIRST_AT, 1);
         decode(&frame)
     }
@@ -132,18 +136,23 @@ mod tests {
 
     #[test]
     fn parts_of_a_newer_format_are_unsupported() {
-        for (at, byte) in [(16 + 56, 0x07), (16 + 57, 0x80)] {
-            let read = resealed(at, byte);
+        for byte in [0x07, 0x0d, 0x45] {
+            let read = resealed(PARTS_AT, &[byte]);
+            assert!(matches!(read, Err(DecodeError::Unsupported(_))), "{read:?}");
+        }
+        for parts in [[0x85, 0x01], [0x85, 0x08]] {
+            let read = resealed(PARTS_AT, &parts);
             assert!(matches!(read, Err(DecodeError::Unsupported(_))), "{read:?}");
         }
     }
 
     #[test]
-    fn stub_with_set_reserved_bytes_or_a_payload_checksum_is_refused() {
-        for at in [16 + 58, 4] {
+    fn stub_with_long_parts_or_a_payload_checksum_is_refused() {
+        for (at, bytes) in [(PARTS_AT, &[0x85, 0][..]), (4, &[1])] {
+            let read = resealed(at, bytes);
             assert!(
-                matches!(resealed(at, 1), Err(DecodeError::Corrupt(_))),
-                "byte {at}"
+                matches!(read, Err(DecodeError::Corrupt(_))),
+                "byte {at}: {read:?}"
             );
         }
         let mut frame = golden::stub_frame();

@@ -132,8 +132,9 @@ fn a_typical_event_keeps_its_byte_budget() {
     let per_event = [index, log.len()].map(|bytes| bytes as f64 / model.events.len() as f64);
     println!("{per_event:.2?} bytes/event in index and log");
     assert!(per_event[0] <= 32.5, "{per_event:.2?} bytes/event");
+    // What is left to 420 is for headers, the first, smaller segments and the checkpoint.
     assert!(
-        per_event[0] + per_event[1] <= 420.0,
+        per_event[0] + per_event[1] <= 417.0,
         "{per_event:.2?} bytes/event"
     );
 }

@@ -14,7 +14,7 @@ use crate::log::segment::Segment;
 use crate::sync::Arc;
 
 /// The size of the first segment in bytes; each next one is twice as long, up to the setting.
-pub(crate) const FIRST_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+pub(crate) const FIRST_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
 /// How much is zero-filled at once, in bytes.
 pub(crate) const FILL_STEP_BYTES: u64 = 256 * 1024;
 /// A group of at least this many bytes is written without filling its space first.
@@ -247,7 +247,7 @@ mod tests {
     fn segments_double_up_to_the_setting() {
         let mib = 1024 * 1024;
         let sizes: Vec<u64> = (1..=8).map(|n| planned_bytes(n, 32 * mib) / mib).collect();
-        assert_eq!(sizes, [4, 8, 16, 32, 32, 32, 32, 32]);
+        assert_eq!(sizes, [8, 16, 32, 32, 32, 32, 32, 32]);
         assert_eq!(planned_bytes(u64::MAX, 32 * mib), 32 * mib);
     }
 }

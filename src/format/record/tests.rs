@@ -57,7 +57,7 @@ fn longest(out: &mut Vec<u8>) {
 fn with_head(at: usize, old: &[u8], new: &[u8]) -> Result<Record, DecodeError> {
     let (frame, _) = golden::first_frame();
     let header = FrameHeader::decode(&frame).unwrap();
-    let mut head = frame[16..header.payload_at()].to_vec();
+    let mut head = frame[FRAME_HEADER_BYTES..header.payload_at()].to_vec();
     assert_eq!(&head[at..at + old.len()], old);
     head.splice(at..at + old.len(), new.iter().copied());
     let mut out = Vec::new();
@@ -222,9 +222,10 @@ fn payload_damage_leaves_the_head_readable() {
 
 #[test]
 fn form_extension_and_unknown_parts_are_unsupported() {
-    for bit in [7, 8, 10, 11, 12, 13, 14, 15] {
-        let parts = 0x23u16 | 1 << bit;
-        let read = with_head(56, &[0x23, 0], &parts.to_le_bytes());
+    for bit in 8..64 {
+        let mut parts = Vec::new();
+        put_varint(&mut parts, 0x07 | 1 << bit);
+        let read = with_head(56, &[0x07], &parts);
         assert!(
             matches!(read, Err(DecodeError::Unsupported(_))),
             "bit {bit}: {read:?}"
@@ -232,12 +233,18 @@ fn form_extension_and_unknown_parts_are_unsupported() {
     }
 }
 
+#[test]
+fn parts_have_one_way_to_be_written() {
+    assert_corrupt(with_head(56, &[0x07], &[0x87, 0]), "a varint is malformed");
+    assert_corrupt(with_head(56, &[0x07], &[0xff; 10]), "a varint is malformed");
+}
+
 /// There is one way to write it: absent where it is 1.
 #[test]
 fn schema_version_is_there_only_where_it_is_not_1() {
     let with_version = |version: u16| {
         let (mut frame, _) = golden::second_frame();
-        let at = 16 + 58 + 2 + 8 + 5 + 11;
+        let at = FRAME_HEADER_BYTES + 56 + 2 + 2 + 8 + 5 + 11;
         assert_eq!(frame[at..at + 2], [2, 0]);
         frame[at..at + 2].copy_from_slice(&version.to_le_bytes());
         golden::reseal(&mut frame, golden::second_at(), 2);
@@ -250,42 +257,42 @@ fn schema_version_is_there_only_where_it_is_not_1() {
             version
         );
     }
-    let bare = with_head(56, &[0x23, 0], &[0x23, 0]).map(event).unwrap();
+    let bare = with_head(56, &[0x07], &[0x07]).map(event).unwrap();
     assert_eq!(bare.schema_version, 1);
 }
 
 #[test]
 fn impossible_links_are_refused() {
     let why = "revision and previous position do not fit";
-    assert_corrupt(with_head(58, &[1, 0], &[0, 0]), why);
-    assert_corrupt(with_head(58, &[1, 0], &[2, 0]), why);
-    assert_corrupt(with_head(58, &[1, 0], &[2, 1]), why);
+    assert_corrupt(with_head(57, &[1, 0], &[0, 0]), why);
+    assert_corrupt(with_head(57, &[1, 0], &[2, 0]), why);
+    assert_corrupt(with_head(57, &[1, 0], &[2, 1]), why);
     assert_corrupt(
-        with_head(58, &[1, 0], &[0x81, 0, 0]),
+        with_head(57, &[1, 0], &[0x81, 0, 0]),
         "a varint is malformed",
     );
 }
 
 #[test]
 fn malformed_names_are_refused() {
-    assert_corrupt(with_head(60, b"\x07order:7", b"\0"), "a name is empty");
-    assert_corrupt(with_head(60, b"\x07o", b"\x07\xff"), "a text is not UTF-8");
+    assert_corrupt(with_head(59, b"\x07order:7", b"\0"), "a name is empty");
+    assert_corrupt(with_head(59, b"\x07o", b"\x07\xff"), "a text is not UTF-8");
     let endless = [0xff; 9];
     let (entity, rest) = (
         &[endless.as_slice(), &[1]].concat(),
         "the bytes end too early",
     );
-    assert_corrupt(with_head(60, &[7], entity), rest);
+    assert_corrupt(with_head(59, &[7], entity), rest);
 }
 
 #[test]
 fn malformed_batch_place_is_refused() {
     let why = "the place in the batch is out of range";
-    assert_corrupt(with_head(86, &[0, 2], &[0, 1]), why);
-    assert_corrupt(with_head(86, &[0, 2], &[2, 2]), why);
+    assert_corrupt(with_head(85, &[0, 2], &[0, 1]), why);
+    assert_corrupt(with_head(85, &[0, 2], &[2, 2]), why);
     let beyond_32_bits = [0, 0xff, 0xff, 0xff, 0xff, 0x1f];
     assert_corrupt(
-        with_head(86, &[0, 2], &beyond_32_bits),
+        with_head(85, &[0, 2], &beyond_32_bits),
         "a varint is malformed",
     );
 }
@@ -305,17 +312,19 @@ fn malformed_tags_are_refused() {
         (b"\x01\x03vip\x03vip", "bytes are left over"),
     ];
     for (changed, why) in cases {
-        assert_corrupt(with_head(120, tags, changed), why);
+        assert_corrupt(with_head(119, tags, changed), why);
     }
 }
 
 #[test]
 fn correlation_that_repeats_the_id_is_refused() {
     let (mut frame, _) = golden::second_frame();
-    frame[16..32].fill(0xE1);
+    frame[FRAME_HEADER_BYTES..][..16].fill(0xE1);
     golden::reseal(&mut frame, golden::second_at(), 2);
     assert_corrupt(second(&frame), "a correlation repeats the event's id");
 }
+
+const PARTS_AT: usize = FRAME_HEADER_BYTES + FIXED_BYTES;
 
 /// Heads whose checksum holds although any byte of them may be anything.
 #[test]
@@ -330,7 +339,7 @@ fn garbage_with_a_valid_checksum_never_panics() {
         let mut frame = frames[round % 3].clone();
         let head_end = FrameHeader::decode(&frame).unwrap().payload_at();
         for _ in 0..=random.below(4) {
-            frame[16 + 56 + random.below(head_end - 72)] = random.byte();
+            frame[PARTS_AT + random.below(head_end - PARTS_AT)] = random.byte();
         }
         golden::reseal(&mut frame, FIRST_AT, 2);
         if let Ok(Record::Event(layout)) = Record::decode(&frame, &golden::seed(), FIRST_AT, 2) {
@@ -390,12 +399,12 @@ fn writing_into_a_reused_buffer_does_not_grow_it() {
 
 #[test]
 fn names_beyond_ascii_read_back() {
-    let read = with_head(60, b"\x07order:7", b"\x08k\xc3\xb6ln\xe2\x82\xac").map(event);
+    let read = with_head(59, b"\x07order:7", b"\x08k\xc3\xb6ln\xe2\x82\xac").map(event);
     assert!(read.is_ok(), "{read:?}");
     let tags = b"\x02\x0bcustomer:42\x03vip";
-    assert!(with_head(120, tags, b"\x01\x02\xc3\xa9").is_ok());
+    assert!(with_head(119, tags, b"\x01\x02\xc3\xa9").is_ok());
     assert_corrupt(
-        with_head(120, tags, b"\x01\x02\xc3\x28"),
+        with_head(119, tags, b"\x01\x02\xc3\x28"),
         "a text is not UTF-8",
     );
 }
