@@ -78,6 +78,10 @@ fn second_writer_is_refused_in_another_process_until_the_first_is_killed() {
 fn an_executed_program_does_not_inherit_the_lock() {
     if let Some(path) = child::place_for("exec") {
         let _store = Store::open(path).unwrap();
+        #[expect(
+            clippy::zombie_processes,
+            reason = "it must outlive this process, which is killed"
+        )]
         let program = Command::new("sleep")
             .arg("60")
             .stdout(Stdio::null())

@@ -117,10 +117,8 @@ fn acked_events_survive_a_kill() {
                 "kill {kill}, position {position}"
             );
         }
-        let mut next = 1;
-        for event in store.query(Query::all()).unwrap() {
+        for (next, event) in (1..).zip(store.query(Query::all()).unwrap()) {
             assert_eq!(event.unwrap().position().get(), next, "kill {kill}");
-            next += 1;
         }
     }
 }
