@@ -136,7 +136,7 @@ fn a_reaction_names_its_story_and_its_cause() {
     let store = Store::in_memory().unwrap();
     let cause = append(&store, AppendOptions::new()).unwrap();
     let story = store.new_id();
-    let receipt = store.append_reaction(&place(), KIND, &1, story, &cause);
+    let receipt = store.append_reaction(&place(), KIND, &1, story, cause);
     let reaction = event_of(&store, &receipt.unwrap());
     assert_eq!(reaction.causation(), Some(cause.id()));
     assert_eq!(reaction.correlation(), story.into());
@@ -153,24 +153,24 @@ fn effects_are_found_by_cause_and_by_story() {
         let other = append(&store, AppendOptions::new()).unwrap();
         let mut effects = Vec::new();
         for _ in 0..3 {
-            let by = || AppendOptions::new().caused_by(&cause);
-            let second = AppendOptions::new().caused_by(&other).caused_by(&cause);
+            let by = || AppendOptions::new().caused_by(cause);
+            let second = AppendOptions::new().caused_by(other).caused_by(cause);
             effects.push(append(&store, by()).unwrap().id());
             effects.push(append(&store, second).unwrap().id());
-            append(&store, AppendOptions::new().caused_by(&other)).unwrap();
+            append(&store, AppendOptions::new().caused_by(other)).unwrap();
             append(&store, AppendOptions::new()).unwrap();
-            let found = store.query(Region::all().caused_by(&cause)).unwrap();
+            let found = store.query(Region::all().caused_by(cause)).unwrap();
             assert_eq!(ids(found), effects);
             store = rotated(store, open);
         }
-        let found = store.query(Region::all().caused_by(&cause)).unwrap();
+        let found = store.query(Region::all().caused_by(cause)).unwrap();
         assert_eq!(ids(found), effects);
         let story = ids(store.query(Query::correlation(cause.id())).unwrap());
         assert_eq!(story, [cause.id(), effects[0], effects[2], effects[4]]);
         let none = store.query(Region::all().caused_by(effects[0])).unwrap();
         assert_eq!(none.count(), 0);
         let view = store.view_at(3).unwrap();
-        let found = view.query(Region::all().caused_by(&cause)).unwrap();
+        let found = view.query(Region::all().caused_by(cause)).unwrap();
         assert_eq!(found.count(), 1, "a view shows the effects of its time");
     });
 }

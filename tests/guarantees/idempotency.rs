@@ -150,7 +150,7 @@ fn any_other_content_is_a_conflict() {
 fn the_rest_of_a_retry_does_not_matter() {
     let store = Store::in_memory().unwrap();
     let parent = append(&store, 0, AppendOptions::new()).unwrap();
-    let first = key("k").caused_by(&parent).metadata("who", "me");
+    let first = key("k").caused_by(parent).metadata("who", "me");
     let first = append(&store, 1, first.occurred_at(Timestamp::from_secs(1))).unwrap();
     let unknown = store.new_id();
     for options in [

@@ -25,6 +25,15 @@ impl Held {
     }
 
     pub(crate) fn on(disk: impl Disk + 'static) -> Self {
+        Self::opened(disk, |config| config)
+    }
+
+    /// In memory, with some settings of the test's.
+    pub(crate) fn with(set: impl FnOnce(StoreConfig) -> StoreConfig) -> Self {
+        Self::opened(MemoryDisk::new(), set)
+    }
+
+    fn opened(disk: impl Disk + 'static, set: impl FnOnce(StoreConfig) -> StoreConfig) -> Self {
         let (writes, syncs) = (Arc::new(Gate::default()), Arc::new(Gate::default()));
         let failing = Arc::new(AtomicBool::new(false));
         let (at_write, at_sync) = (Arc::clone(&writes), Arc::clone(&syncs));
@@ -43,7 +52,8 @@ impl Held {
             }
             Ok(())
         };
-        let store = Store::open_with(script::config(Ruled::new(disk, rule))).unwrap();
+        let config = set(script::config(Ruled::new(disk, rule)));
+        let store = Store::open_with(config).unwrap();
         Self {
             store,
             writes,

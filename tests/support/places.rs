@@ -24,5 +24,11 @@ pub(crate) fn rotated(store: Store, open: &dyn Fn() -> Store) -> Store {
         receipt.unwrap();
     }
     store.close().unwrap();
-    open()
+    let store = open();
+    let stats = store.stats();
+    assert!(
+        stats.segments > segments && stats.unsealed_segments == 0,
+        "{stats:?}"
+    );
+    store
 }
