@@ -9,6 +9,7 @@ use core::ops::{Bound, RangeBounds};
 use crate::error::{Result, StoreError};
 use crate::event::id::{CorrelationId, EventId};
 use crate::event::name;
+use crate::event::position::{Position, Revision};
 use crate::event::timestamp::Timestamp;
 
 /// The range that holds every number, both ends included.
@@ -156,17 +157,17 @@ impl Region {
         self
     }
 
-    /// Narrows to a range of positions.
+    /// Narrows to a range of positions, of numbers or of [`Position`]s.
     #[must_use]
-    pub fn positions(mut self, range: impl RangeBounds<u64>) -> Self {
-        self.positions = inclusive(&range, |position| *position);
+    pub fn positions<P: Into<Position> + Copy>(mut self, range: impl RangeBounds<P>) -> Self {
+        self.positions = inclusive(&range, |position| (*position).into().get());
         self
     }
 
-    /// Narrows to a range of revisions.
+    /// Narrows to a range of revisions, of numbers or of [`Revision`]s.
     #[must_use]
-    pub fn revisions(mut self, range: impl RangeBounds<u64>) -> Self {
-        self.revisions = inclusive(&range, |revision| *revision);
+    pub fn revisions<R: Into<Revision> + Copy>(mut self, range: impl RangeBounds<R>) -> Self {
+        self.revisions = inclusive(&range, |revision| (*revision).into().get());
         self
     }
 
@@ -410,11 +411,13 @@ mod tests {
     #[test]
     fn ranges_take_every_kind_of_bound() {
         for region in [
-            Region::all().positions(..),
+            Region::all().positions::<u64>(..),
             Region::all().positions(5..6),
             Region::all().positions(5..=5),
             Region::all().positions((Bound::Excluded(4), Bound::Unbounded)),
             Region::all().revisions(..=2),
+            Region::all().positions(Position::new(5)..),
+            Region::all().revisions(Revision::new(2)..=Revision::new(2)),
             Region::all().recorded(Timestamp::from_secs(100)..),
         ] {
             assert!(fits(&region), "{region:?}");
@@ -475,7 +478,7 @@ mod tests {
     #[test]
     fn a_condition_refuses_ranges() {
         assert!(Region::entity("order:1").tag("a").check_condition().is_ok());
-        assert!(Region::all().positions(..).check_condition().is_ok());
+        assert!(Region::all().positions::<u64>(..).check_condition().is_ok());
         for region in [
             Region::all().positions(1..),
             Region::all().revisions(..9),
