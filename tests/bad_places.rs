@@ -143,6 +143,13 @@ fn a_damaged_or_missing_manifest_is_corrupt() {
 }
 
 #[test]
+fn a_path_that_cannot_be_is_an_argument() {
+    for path in ["", "a\0b"] {
+        refused(Path::new(path), Is::Argument, &["name one"]);
+    }
+}
+
+#[test]
 fn a_second_writer_is_told_who_has_the_store() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
@@ -152,7 +159,7 @@ fn a_second_writer_is_told_who_has_the_store() {
     for path in [&path, &link] {
         let error = Store::open(path).unwrap_err();
         assert_eq!(error.kind(), Is::Locked);
-        let owner = format!("process {}", std::process::id());
+        let owner = format!("process {}, this one; clone the handle", std::process::id());
         assert!(error.to_string().contains(&owner), "{error}");
     }
     store.append(&place(), KIND, &0).unwrap();

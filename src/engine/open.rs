@@ -55,6 +55,10 @@ fn prepare(disk: &dyn Disk) -> Result<()> {
             "{} is not a directory; a store is one: name a directory, or one that does not exist yet",
             disk.describe()
         )),
+        ErrorKind::InvalidInput => StoreError::argument(format!(
+            "{:?} cannot be the path of a directory; name one",
+            disk.describe()
+        )),
         _ => StoreError::io(format_args!("opening {}", disk.describe()), e),
     })?;
     let entries = disk
@@ -84,14 +88,20 @@ fn prepare(disk: &dyn Disk) -> Result<()> {
 
 fn take_lock(disk: &dyn Disk) -> Result<Box<dyn DiskLock>> {
     disk.lock(std::process::id()).map_err(|error| match error {
-        LockError::Held { owner } => StoreError::locked(format!(
-            "{} is open for writing already, by {}; close it there, or read through a copy",
-            disk.describe(),
-            owner.map_or_else(
-                || "another process".to_owned(),
-                |pid| format!("process {pid}")
-            ),
-        )),
+        LockError::Held { owner } => {
+            let (who, advice) = match owner {
+                Some(own) if own == std::process::id() => (
+                    format!("process {own}, this one"),
+                    "clone the handle that has it",
+                ),
+                Some(other) => (format!("process {other}"), "close it there first"),
+                None => ("another process".to_owned(), "close it there first"),
+            };
+            StoreError::locked(format!(
+                "{} is open for writing already, by {who}; {advice}",
+                disk.describe()
+            ))
+        }
         LockError::Io(error) => StoreError::io(format_args!("locking {}", disk.describe()), error),
     })
 }

@@ -51,8 +51,10 @@ pub(crate) fn check_messagepack(bytes: &[u8]) -> Result<()> {
         left[depth - 1] -= 1;
     }
     if at != bytes.len() {
-        let extra = bytes.len() - at;
-        let message = format!("payload goes on for {extra} bytes after its MessagePack value");
+        let message = format!(
+            "payload goes on after its MessagePack value, which ends at byte {at} of {}; give exactly one value",
+            bytes.len()
+        );
         return Err(StoreError::payload(message));
     }
     Ok(())
@@ -105,7 +107,9 @@ fn item_at(bytes: &[u8], at: usize) -> Result<Item> {
         0xde => nest(3, 2 * u64::from(length(2)?)),
         0xdf => nest(5, 2 * u64::from(length(4)?)),
         0xc1 => {
-            let message = format!("payload byte {at} is 0xc1, which MessagePack never uses");
+            let message = format!(
+                "payload byte {at} is 0xc1, which MessagePack never uses; give one well-formed value"
+            );
             Err(StoreError::payload(message))
         }
     }
@@ -123,7 +127,7 @@ fn length_at(bytes: &[u8], at: usize, width: usize) -> Result<u32> {
 
 fn cut_short(bytes: usize) -> StoreError {
     StoreError::payload(format!(
-        "payload ends after {bytes} bytes, inside a MessagePack value"
+        "payload ends after {bytes} bytes, inside a MessagePack value; give all of it"
     ))
 }
 
