@@ -207,7 +207,7 @@ fn payloads_are_anything_serialisable() {
     fn same<T: Serialize + for<'a> Deserialize<'a> + PartialEq + std::fmt::Debug>(value: &T) {
         let store = Store::in_memory().unwrap();
         let receipt = store.append(&place(), KIND, value).unwrap();
-        let event = store.get(&receipt).unwrap().unwrap();
+        let event = store.get(receipt).unwrap().unwrap();
         assert_eq!(event.payload::<T>().unwrap(), *value);
         let view = store.view();
         let borrowed = view.at(1).unwrap().unwrap();
@@ -499,9 +499,9 @@ fn a_reaction_names_its_cause_and_its_story() {
     let cause = store.append(&place(), KIND, &0).unwrap();
     let story = CorrelationId::from(cause.id());
     let effect = store
-        .append_reaction(&place(), KIND, &1, story, &cause)
+        .append_reaction(&place(), KIND, &1, story, cause)
         .unwrap();
-    let event = store.get(&effect).unwrap().unwrap();
+    let event = store.get(effect).unwrap().unwrap();
     assert_eq!(event.causation(), Some(cause.id()));
     assert_eq!(event.correlation(), story);
     let told: Vec<u64> = store

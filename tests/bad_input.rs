@@ -217,7 +217,7 @@ fn raw_bytes_are_one_messagepack_value() {
 fn a_payload_of_another_type_is_an_error_of_kind_payload() {
     let store = Store::in_memory().unwrap();
     let receipt = store.append(&place(), KIND, "text").unwrap();
-    let event = store.get(&receipt).unwrap().unwrap();
+    let event = store.get(receipt).unwrap().unwrap();
     let error = event.payload::<u32>().unwrap_err();
     assert_eq!(error.kind(), Is::Payload, "{error}");
 }

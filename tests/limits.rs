@@ -131,7 +131,7 @@ fn an_event_has_at_most_32_tags() {
     let tags = |count: usize| (0..count).map(|n| format!("tag:{n}"));
     let full = AppendOptions::new().tags(tags(MAX_TAGS));
     let receipt = with(&store, full.clone().tag("tag:0")).unwrap();
-    let event = store.get(&receipt).unwrap().unwrap();
+    let event = store.get(receipt).unwrap().unwrap();
     assert_eq!(event.tags().len(), MAX_TAGS);
     let all = tags(MAX_TAGS).fold(Region::all(), Region::tag);
     assert_eq!(store.query(all.clone()).unwrap().count(), 1);
@@ -146,7 +146,7 @@ fn an_event_has_at_most_64_parents() {
     store.append_batch(Batch::new().events(events)).unwrap();
     let full = (0..MAX_PARENTS).fold(AppendOptions::new(), |o, n| o.caused_by(id(n)));
     let receipt = with(&store, full.clone()).unwrap();
-    let event = store.get(&receipt).unwrap().unwrap();
+    let event = store.get(receipt).unwrap().unwrap();
     let expected: Vec<EventId> = (0..MAX_PARENTS).map(id).collect();
     assert_eq!(event.parents().collect::<Vec<_>>(), expected);
     too_much(&store, "at most 64", |s| {
@@ -187,7 +187,7 @@ fn an_event_has_at_most_32_metadata_entries() {
         options.metadata(format!("key {n:02}"), "")
     });
     let receipt = with(&store, full.clone()).unwrap();
-    let event = store.get(&receipt).unwrap().unwrap();
+    let event = store.get(receipt).unwrap().unwrap();
     assert_eq!(event.metadata().len(), MAX_METADATA_ENTRIES);
     too_much(&store, "at most 32", |s| with(s, full.metadata("more", "")));
 }
@@ -203,7 +203,7 @@ fn metadata_is_bounded_by_key_by_value_and_in_all() {
         one(MAX_METADATA_KEY_BYTES, MAX_METADATA_VALUE_BYTES),
     )
     .unwrap();
-    let event = store.get(&receipt).unwrap().unwrap();
+    let event = store.get(receipt).unwrap().unwrap();
     let (key, value) = event.metadata().next().unwrap();
     assert_eq!((key.len(), value.len()), (128, 1024));
     too_much(&store, "at most 128", |s| with(s, one(129, 0)));
@@ -232,7 +232,7 @@ fn a_payload_has_at_most_16_mib_by_default() {
     let receipt = store
         .append(&place(), KIND, &RawPayload::new(&full))
         .unwrap();
-    let event = store.get(&receipt).unwrap().unwrap();
+    let event = store.get(receipt).unwrap().unwrap();
     assert!(event.payload_bytes().unwrap() == full);
     let over = raw(16 * 1024 * 1024 + 1);
     too_much(&store, "at most 16777216", |s| {
@@ -265,7 +265,7 @@ fn a_payload_nests_at_most_128_levels() {
     let receipt = store
         .append(&place(), KIND, &RawPayload::new(&deepest))
         .unwrap();
-    let event = store.get(&receipt).unwrap().unwrap();
+    let event = store.get(receipt).unwrap().unwrap();
     let value: serde_json::Value = event.payload().unwrap();
     store.append(&place(), KIND, &value).unwrap();
     let deeper = serde_json::Value::Array(vec![value]);
@@ -345,7 +345,7 @@ fn a_group_larger_than_a_segment_still_goes_into_one() {
         let receipt = store
             .append(&place(), KIND, &RawPayload::new(&large))
             .unwrap();
-        let event = store.get(&receipt).unwrap().unwrap();
+        let event = store.get(receipt).unwrap().unwrap();
         assert!(event.payload_bytes().unwrap() == large);
     }
     assert!(store.stats().segments >= 3);
