@@ -9,6 +9,7 @@ use quipu::prelude::*;
 use ruled::{Gate, Op, Ruled};
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::time::Duration;
 
 const KIND: EventKind = EventKind::literal("thing.done");
 
@@ -184,4 +185,25 @@ fn an_opening_that_refuses_changes_no_segment() {
     let refused = Store::open_with(StoreConfig::on_disk(Arc::new(killed.clone())));
     assert_eq!(refused.unwrap_err().kind(), StoreErrorKind::Corrupt);
     assert!(bytes_of(&killed, FIRST) == before);
+}
+
+/// A panic in upkeep, say of the caller's disk, left its work marked as under way: the writer waited for the next
+/// segment, or for room among the unsealed ones, for ever, and so did the close.
+#[test]
+fn a_panic_in_upkeep_holds_nobody_up() {
+    for wanted in [Op::Create, Op::Open] {
+        let disk = Ruled::new(MemoryDisk::new(), move |call| {
+            assert!(!by_upkeep() || call.op != wanted, "the disk panics");
+            Ok(())
+        });
+        let store = Store::open_with(small_segments(disk)).unwrap();
+        let thing = Coordinate::new("thing:1", "here").unwrap();
+        let large = vec![0x5a_u8; 500 * 1024];
+        for _ in 0..20 {
+            let ticket = store.submit(&thing, KIND, &large, AppendOptions::new());
+            let answer = ticket.unwrap().wait_timeout(Duration::from_secs(20));
+            assert!(answer.is_some_and(|receipt| receipt.is_ok()), "{wanted:?}");
+        }
+        store.close().unwrap();
+    }
 }

@@ -3,6 +3,8 @@
 //! It never holds the writer's turn. A segment it cannot seal stays readable through its index in memory, and is
 //! sealed by the next opening.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use crate::engine::chain;
 use crate::engine::shared::Engine;
 use crate::error::Result;
@@ -37,9 +39,14 @@ pub(crate) fn run(engine: &Engine, jobs: &flume::Receiver<Job>) {
                 .spare
                 .fill(number, || Spare::make(&*engine.disk, number, final_bytes)),
             Job::Seal(number) => {
-                if let Err(error) = seal_one(engine, number) {
-                    tracing::warn!(segment = number, %error, "a full segment was not sealed");
+                match catch_unwind(AssertUnwindSafe(|| seal_one(engine, number))) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        tracing::warn!(segment = number, %error, "a full segment was not sealed");
+                    }
+                    Err(_) => tracing::error!(segment = number, "sealing a segment panicked"),
                 }
+                // Whatever came of it: the writer may be waiting.
                 engine.backlog.remove();
             }
             Job::Stop => return,
@@ -152,7 +159,9 @@ impl SpareSlot {
             }
             spares.state = SpareState::Making;
         }
-        let made = make();
+        // Whatever comes of it: the writer may be waiting.
+        let made = catch_unwind(AssertUnwindSafe(make))
+            .unwrap_or_else(|_| Err(std::io::Error::other("making it panicked")));
         self.spares.lock().state = match made {
             Ok(spare) => SpareState::Ready(spare),
             Err(error) => {
