@@ -207,3 +207,29 @@ fn a_panic_in_upkeep_holds_nobody_up() {
         store.close().unwrap();
     }
 }
+
+/// Two readers that met a damaged footer made it again at once, under one temporary name: one of them failed.
+#[test]
+fn readers_that_meet_a_damaged_footer_together_all_read() {
+    const FIRST: &str = "segments/0000000001.seg";
+    let memory = MemoryDisk::new();
+    let disk = Ruled::new(memory.clone(), |call| {
+        if call.op == Op::Rename && call.name.contains(".sidx") {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    });
+    let open = || Store::open_with(small_segments(disk.clone())).unwrap();
+    let store = open();
+    let receipts = fill(&store, 8);
+    store.close().unwrap();
+    let store = open();
+    let end = bytes_of(&memory, FIRST).len() as u64;
+    overwrite(&memory, FIRST, b"rot", end - 20);
+    let found: Vec<_> = std::thread::scope(|scope| {
+        let read = || store.get(receipts[0].id()).map(|event| event.is_some());
+        let readers: Vec<_> = (0..4).map(|_| scope.spawn(read)).collect();
+        readers.into_iter().map(|r| r.join().unwrap()).collect()
+    });
+    assert!(found.iter().all(|f| matches!(f, Ok(true))), "{found:?}");
+}

@@ -14,7 +14,7 @@ use crate::log::event::EventRef;
 use crate::log::files::{CHECKPOINT, decode_error, side_index_name};
 use crate::log::seal;
 use crate::log::segment::{Segment, Staged};
-use crate::sync::{Arc, RwLock};
+use crate::sync::{Arc, Mutex, RwLock};
 
 /// Which way rows are walked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,6 +57,8 @@ struct Fixed {
     span: Span,
     index: RwLock<Option<Arc<Sidx>>>,
     source: Source,
+    /// Held by the reader that makes a damaged index again: the others wait for what it makes.
+    mending: Mutex<()>,
 }
 
 /// Where a finished layer's index comes from.
@@ -98,6 +100,7 @@ impl Layer {
                 span,
                 index,
                 source,
+                mending: Mutex::new(()),
             }),
         }
     }
@@ -320,7 +323,13 @@ impl Layer {
 
     /// Asks the footer; if it is damaged, makes it again from the segment and asks once more.
     fn with<T>(&self, mut ask: impl FnMut(&Sidx) -> Result<T>) -> Result<T> {
-        let Rows::Fixed(Fixed { index, source, .. }) = &self.rows else {
+        let Rows::Fixed(Fixed {
+            index,
+            source,
+            mending,
+            ..
+        }) = &self.rows
+        else {
             return Err(StoreError::corrupt("a live layer has no footer"));
         };
         let known = index.read().clone();
@@ -330,7 +339,9 @@ impl Layer {
         };
         match first {
             Err(error) if error.kind() == StoreErrorKind::Corrupt => {
+                let alone = mending.lock();
                 let sidx = self.rebuild(index, source, error)?;
+                drop(alone);
                 ask(&sidx)
             }
             answer => answer,
