@@ -233,3 +233,27 @@ fn readers_that_meet_a_damaged_footer_together_all_read() {
     });
     assert!(found.iter().all(|f| matches!(f, Ok(true))), "{found:?}");
 }
+
+/// A rotation that failed with the header of the next segment written, and could not take that file away again, let
+/// appends go on in the old segment: two ends of one log, which the next opening refused as damage.
+#[test]
+fn a_rotation_that_cannot_be_taken_back_stops_the_writer() {
+    let memory = MemoryDisk::new();
+    let disk = Ruled::new(memory.clone(), |call| {
+        let next = call.name == "segments/0000000002.seg";
+        match next && matches!(call.op, Op::Map | Op::Remove) {
+            true => Err(ErrorKind::OutOfMemory.into()),
+            false => Ok(()),
+        }
+    });
+    let store = Store::open_with(small_segments(disk)).unwrap();
+    fill(&store, 6);
+    let thing = Coordinate::new("thing:1", "here").unwrap();
+    let large = vec![0x5a_u8; 150 * 1024];
+    assert!(store.append(&thing, KIND, &large).is_err());
+    let small = store.append(&thing, KIND, &0);
+    let acknowledged = if small.is_ok() { 7 } else { 6 };
+    drop(store);
+    let store = Store::open_with(StoreConfig::on_disk(Arc::new(memory))).unwrap();
+    assert_eq!(store.head().position, acknowledged);
+}

@@ -12,7 +12,7 @@ use crate::format::segment::SegmentHeader;
 use crate::index::layer::Layer;
 use crate::index::live::LiveIndex;
 use crate::log::active::{Active, Spare, planned_bytes};
-use crate::log::files::segment_name;
+use crate::log::files::{SEGMENTS, segment_name};
 use crate::log::scan::{GROUPS_START, Tip};
 use crate::sync::Arc;
 
@@ -37,10 +37,8 @@ pub(crate) fn rotate(engine: &Engine, writer: &mut Writer, needed: u64) -> Resul
         )
     })?;
     let header = header_after(&writer.tip, engine.store_id, engine.config.clock.entropy());
-    let active = Active::start(Arc::clone(&engine.disk), spare, header).inspect_err(|_| {
-        // Best effort, so that the next attempt can make the file anew; an opening takes it away as well.
-        let _ = engine.disk.remove(&segment_name(number));
-    })?;
+    let active = Active::start(Arc::clone(&engine.disk), spare, header)
+        .map_err(|error| take_back(engine, number, error))?;
     let live = Layer::live(
         Arc::clone(&active.segment),
         writer.tip.digest,
@@ -89,6 +87,24 @@ fn take_spare(engine: &Engine, number: u64, final_bytes: u64) -> std::io::Result
             Ok(spare)
         }
         None => Spare::make(&*engine.disk, number, final_bytes),
+    }
+}
+
+/// Takes a segment away that was not begun after all, so that the next attempt can make the file anew.
+///
+/// Its header may be written: left there, it would be the end of a log that goes on in the segment before.
+fn take_back(engine: &Engine, number: u64, error: StoreError) -> StoreError {
+    let gone = engine
+        .disk
+        .remove(&segment_name(number))
+        .and_then(|()| engine.disk.sync_dir(SEGMENTS));
+    match gone {
+        Ok(()) => error,
+        Err(e) => stop(
+            engine,
+            "a segment that was not begun could not be taken away",
+            e,
+        ),
     }
 }
 
