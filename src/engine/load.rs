@@ -387,7 +387,8 @@ fn create_first(
 /// Reads the log again for a writer that panicked, and continues behind what is there.
 pub(crate) fn reload(engine: &Engine, writer: &mut Writer) -> Result<()> {
     engine.backlog.wait_until_empty();
-    drop(engine.spare.leftover());
+    // Taken, so that upkeep does not make it while the log is read: its file would be taken away under it.
+    drop(engine.spare.take(writer.tip.mark.segment + 1));
     let loaded = load(&engine.disk, &engine.store_id, &engine.config)?;
     let seen = engine.head().position.get();
     if loaded.tip.position < seen {
