@@ -92,7 +92,7 @@ fn acked_events_survive_a_kill() {
     if let Some(path) = child::place_for("append") {
         return append_until_killed(&path);
     }
-    let kills: u64 = std::env::var("QUIPU_KILLS").map_or(10, |n| n.parse().unwrap());
+    let kills: u64 = std::env::var("QUIPU_KILLS").map_or(20, |n| n.parse().unwrap());
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
     let mut dice = Dice::new(7);
@@ -208,6 +208,36 @@ fn sealed_segment_without_a_good_footer_gets_one() {
             &what("with a bad end"),
         );
     }
+}
+
+/// What is derived is a function of the log: made again, it has the bytes that it had.
+#[test]
+fn derived_files_are_made_again_byte_for_byte() {
+    let closed = golden::closed(7);
+    let reopened = |image: &Image| {
+        let memory = image.memory();
+        let store = Store::open_with(golden::config(&memory)).unwrap();
+        assert_eq!(store.query(Query::all()).unwrap().count(), 15);
+        store.close().unwrap();
+        Image::of(&memory).files
+    };
+    let kept = reopened(&closed.image);
+    let checkpoint = reopened(&closed.without(&["checkpoint"]));
+    assert!(checkpoint["checkpoint"] == kept["checkpoint"], "checkpoint");
+    let segment = &closed.image.files[FIRST];
+    let footer = (0..segment.len())
+        .step_by(4096)
+        .find(|at| segment[*at..].starts_with(b"QPSIDX"))
+        .unwrap();
+    let files = reopened(&closed.with(FIRST, |bytes| bytes.truncate(footer)));
+    let again = files.iter().find(|(name, bytes)| {
+        name.starts_with("segments/") && bytes.ends_with(&segment[footer..]) && *name != SECOND
+    });
+    assert!(
+        again.is_some(),
+        "no file has the footer: {:?}",
+        files.keys()
+    );
 }
 
 /// Files that are missing, of another store, or in each other's place.
