@@ -311,3 +311,42 @@ fn a_conflict_whose_cause_failed_fails_with_it() {
         "it names events that failed"
     );
 }
+
+/// Sixteen threads add to one sum that each of them has read; in a store that loses an update the sum is too small.
+#[test]
+fn sixteen_threads_that_read_and_add_lose_nothing() {
+    const THREADS: u64 = 16;
+    const ADDITIONS: u64 = 10;
+    let dir = tempfile::tempdir().unwrap();
+    for store in [Store::in_memory(), Store::open(dir.path())] {
+        let store = store.unwrap();
+        let last = || store.stream_with("thing:1", ReadOptions::new().backward().limit(1));
+        let read = || match last().unwrap().next() {
+            Some(event) => {
+                let event = event.unwrap();
+                (event.payload::<u64>().unwrap(), event.revision())
+            }
+            None => (0, Revision::ZERO),
+        };
+        let add = || loop {
+            let (sum, revision) = read();
+            match append(
+                &store,
+                sum + 1,
+                AppendOptions::new().expect_revision(revision),
+            ) {
+                Err(error) if error.kind() == StoreErrorKind::Conflict => {
+                    assert!(!error.in_the_way().is_empty(), "{error}");
+                }
+                outcome => return outcome.map(drop).unwrap(),
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| (0..ADDITIONS).for_each(|_| add()));
+            }
+        });
+        let all = THREADS * ADDITIONS;
+        assert_eq!(read(), (all, Revision::new(all)));
+    }
+}
