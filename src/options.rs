@@ -41,6 +41,14 @@ pub enum RestartPolicy {
 /// The settings of a store; [`StoreConfig::new`] has the defaults.
 ///
 /// Builder methods never fail; opening a store with a setting out of bounds returns `Argument`.
+///
+/// ```
+/// use quipu::{Store, StoreConfig};
+///
+/// let config = StoreConfig::in_memory().max_payload_bytes(64 * 1024).queue_capacity(10_000);
+/// assert!(Store::open_with(config.clone()).is_ok());
+/// assert!(Store::open_with(config.segment_bytes(1)).is_err());
+/// ```
 #[derive(Clone)]
 pub struct StoreConfig {
     pub(crate) place: Place,

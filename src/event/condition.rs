@@ -4,6 +4,13 @@ use crate::event::position::{Position, Revision};
 use crate::event::query::Query;
 
 /// What the stream of an entity must look like for an append to be accepted.
+///
+/// ```
+/// use quipu::{ExpectedRevision, Revision};
+///
+/// assert_eq!(ExpectedRevision::from(7), ExpectedRevision::Exactly(Revision::new(7)));
+/// assert_eq!(ExpectedRevision::from(0), ExpectedRevision::NoStream);
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExpectedRevision {

@@ -10,6 +10,19 @@ use crate::event::position::{Position, Revision};
 use crate::event::timestamp::Timestamp;
 
 /// The store's answer to an accepted event: its name, its places and its proof.
+///
+/// ```
+/// use quipu::prelude::*;
+///
+/// # fn main() -> quipu::Result<()> {
+/// let store = Store::in_memory()?;
+/// let lamp = Coordinate::new("lamp:1", "house")?;
+/// let receipt = store.append(&lamp, EventKind::literal("lamp.lit"), &())?;
+/// assert_eq!(receipt.to_string(), "position 1, revision 1, durable");
+/// assert!(store.get(&receipt)?.is_some());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Receipt {
     pub(crate) id: EventId,

@@ -216,6 +216,20 @@ impl<'a> EventRef<'a> {
 }
 
 /// An event that keeps the map it stands in alive; its payload is a slice of that map, not a copy.
+///
+/// ```
+/// use quipu::prelude::*;
+///
+/// # fn main() -> quipu::Result<()> {
+/// let store = Store::in_memory()?;
+/// let lamp = Coordinate::new("lamp:1", "house")?;
+/// let dimmed = store.append(&lamp, EventKind::literal("lamp.dimmed"), &3)?;
+/// let event = store.get(&dimmed)?.expect("it was just appended");
+/// assert_eq!((event.entity(), event.kind()), ("lamp:1", "lamp.dimmed"));
+/// assert_eq!(event.payload::<u8>()?, 3);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Event {
     segment: Arc<Segment>,
