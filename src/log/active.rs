@@ -204,6 +204,9 @@ impl Active {
     }
 
     /// Zeroes what a full disk let through of a group, in space that is its own by now.
+    ///
+    /// And syncs: of the group that is written here next, a power cut would else leave some sectors as this one had
+    /// them, which is not how a torn write looks.
     fn take_back(
         &self,
         at: u64,
@@ -218,6 +221,9 @@ impl Active {
                 return Err(WriteFailure::Unknown(e.source));
             }
             done += len;
+        }
+        if written > 0 {
+            self.file.sync_data().map_err(WriteFailure::Unknown)?;
         }
         Err(WriteFailure::Full(full))
     }
@@ -242,6 +248,79 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::{Map, MemoryDisk};
+    use crate::sync::atomic::{AtomicBool, Ordering};
+
+    /// A file on which ten bytes find room; it knows whether what it took is synced.
+    #[derive(Debug)]
+    struct Nearly(Arc<dyn DiskFile>, AtomicBool);
+
+    impl DiskFile for Nearly {
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            self.0.read_at(buffer, offset)
+        }
+        fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+            let room = 10_usize.saturating_sub(usize::try_from(offset).unwrap());
+            self.1.store(false, Ordering::SeqCst);
+            match bytes.len().min(room) {
+                0 => Err(ErrorKind::StorageFull.into()),
+                len => self.0.write_at(&bytes[..len], offset),
+            }
+        }
+        fn sync_data(&self) -> io::Result<()> {
+            self.1.store(true, Ordering::SeqCst);
+            self.0.sync_data()
+        }
+        fn sync_all(&self) -> io::Result<()> {
+            self.0.sync_all()
+        }
+        fn set_len(&self, bytes: u64) -> io::Result<()> {
+            self.0.set_len(bytes)
+        }
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+        fn map(&self, len: u64) -> io::Result<Map> {
+            self.0.map(len)
+        }
+    }
+
+    /// A full disk had taken a part of a group, which was zeroed and not synced. A power cut after the next group
+    /// could leave sectors of both, and the opening refused them as damage that no crash explains.
+    #[test]
+    fn what_a_full_disk_let_through_is_gone_for_good() {
+        let disk = MemoryDisk::new();
+        let file = disk.open("file", Access::CreateNew).unwrap();
+        let file = Arc::new(Nearly(file, AtomicBool::new(true)));
+        let header = SegmentHeader {
+            store_id: [1; 16],
+            salt: [2; 16],
+            number: 1,
+            replaces_first: 1,
+            replaces_last: 1,
+            first_position: 1,
+            digest_before: [0; 32],
+            predecessor: 0,
+            predecessor_checksum: 0,
+            sequence_before: 0,
+            recorded_before: 0,
+        };
+        let segment = Segment::active(Arc::new(disk.clone()), &*file, &header, 4096).unwrap();
+        let mut active = Active {
+            disk: Arc::new(disk),
+            file: file.clone(),
+            header,
+            segment: Arc::new(segment),
+            final_bytes: 4096,
+            filled: 4096,
+        };
+        let failure = active.write(&[7; 30], 0);
+        assert!(matches!(failure, Err(WriteFailure::Full(_))), "{failure:?}");
+        let mut left = [1; 10];
+        assert_eq!(file.read_at(&mut left, 0).unwrap(), 10);
+        assert_eq!(left, [0; 10]);
+        assert!(file.1.load(Ordering::SeqCst), "the zeros are not synced");
+    }
 
     #[test]
     fn segments_double_up_to_the_setting() {
