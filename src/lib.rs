@@ -62,3 +62,8 @@ pub mod prelude {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeDoctests;
+
+/// The example of the page compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/tuning.md")]
+struct TuningDoctests;

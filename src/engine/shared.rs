@@ -55,6 +55,7 @@ pub(crate) struct Engine {
     pub(crate) unsynced: AtomicBool,
     /// Publishes to the writer's thread that the hint was written since it was last synced.
     pub(crate) hint_unsynced: AtomicBool,
+    /// Publishes to the library's threads that nothing more will be queued: they end.
     pub(crate) stopping: AtomicBool,
     pub(crate) writer_thread: OnceLock<Thread>,
     pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
