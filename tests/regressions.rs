@@ -7,8 +7,11 @@ use quipu::MIN_SEGMENT_BYTES;
 use quipu::io::{Access, Disk, MemoryDisk};
 use quipu::prelude::*;
 use ruled::{Gate, Op, Ruled};
+use std::future::Future;
 use std::io::ErrorKind;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 const KIND: EventKind = EventKind::literal("thing.done");
@@ -256,4 +259,43 @@ fn a_rotation_that_cannot_be_taken_back_stops_the_writer() {
     drop(store);
     let store = Store::open_with(StoreConfig::on_disk(Arc::new(memory))).unwrap();
     assert_eq!(store.head().position, acknowledged);
+}
+
+/// A writer that panicked answered its tickets while it held the turn: a waker that appended, or dropped the last
+/// handle, waited for that turn for ever.
+#[test]
+fn a_waker_may_append_after_a_panic_of_the_writer() {
+    struct Appends(Store);
+    impl Wake for Appends {
+        fn wake(self: Arc<Self>) {
+            let thing = Coordinate::new("thing:1", "here").unwrap();
+            drop(self.0.append(&thing, KIND, &1));
+        }
+    }
+    let gate = Arc::new(Gate::default());
+    let rule = Arc::clone(&gate);
+    let disk = Ruled::new(MemoryDisk::new(), move |call| {
+        let writer = std::thread::current().name() == Some("quipu-writer");
+        if writer && call.op == Op::Write && call.name.ends_with(".seg") {
+            rule.pass();
+            panic!("the disk panics");
+        }
+        Ok(())
+    });
+    let store = Store::open_with(small_segments(disk)).unwrap();
+    let thing = Coordinate::new("thing:1", "here").unwrap();
+    gate.shut();
+    let mut first = store
+        .submit(&thing, KIND, &0, AppendOptions::new())
+        .unwrap();
+    let waker = Waker::from(Arc::new(Appends(store.clone())));
+    let polled = Pin::new(&mut first).poll(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    gate.open();
+    if let Ok(mut next) = store.submit(&thing, KIND, &0, AppendOptions::new()) {
+        let answer = next.wait_timeout(Duration::from_secs(20));
+        assert!(answer.is_some_and(|receipt| receipt.is_err()));
+    }
+    let unknown = first.wait().map_err(|e| e.kind());
+    assert_eq!(unknown.unwrap_err(), StoreErrorKind::OutcomeUnknown);
 }

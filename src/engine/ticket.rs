@@ -3,6 +3,7 @@
 //! Any thread may hold a ticket; the turn that commits the submission answers it exactly once, and a submission
 //! that is dropped unanswered (the writer panicked) answers itself with `OutcomeUnknown`.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -41,18 +42,33 @@ impl Responder {
     }
 
     pub(crate) fn answer(mut self, outcome: Outcome) {
-        if let Some(cell) = self.0.take() {
-            settle(&cell, outcome);
+        if let Some(cell) = self.0.take()
+            && let Some(waker) = settle(&cell, outcome)
+        {
+            wake(waker);
         }
     }
 }
 
 impl Drop for Responder {
+    /// Dropped by a panic in the middle of a turn, which the waker may want for itself: it is woken after that.
     fn drop(&mut self) {
-        if let Some(cell) = self.0.take() {
-            settle(&cell, Err(unanswered()));
+        if let Some(cell) = self.0.take()
+            && let Some(waker) = settle(&cell, Err(unanswered()))
+        {
+            LATE.with_borrow_mut(|late| late.push(waker));
         }
     }
+}
+
+thread_local! {
+    /// Whom this thread wakes once its turn is over.
+    static LATE: RefCell<Vec<Waker>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Wakes those whose tickets went unanswered in the turn that this thread had.
+pub(crate) fn wake_late() {
+    LATE.take().into_iter().for_each(wake);
 }
 
 fn unanswered() -> StoreError {
@@ -62,7 +78,8 @@ fn unanswered() -> StoreError {
     )
 }
 
-fn settle(cell: &Cell, outcome: Outcome) {
+/// Leaves the answer, and returns whom to wake.
+fn settle(cell: &Cell, outcome: Outcome) -> Option<Waker> {
     let waker = {
         let mut slot = cell.slot.lock();
         slot.outcome = Some(outcome);
@@ -70,8 +87,11 @@ fn settle(cell: &Cell, outcome: Outcome) {
         slot.waker.take()
     };
     cell.done.notify_one();
-    let Some(waker) = waker else { return };
-    // It is the caller's code, on the writer's thread: if that ended, nobody would answer the others.
+    waker
+}
+
+/// It is the caller's code, on the writer's thread: if that ended, nobody would answer the others.
+fn wake(waker: Waker) {
     if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
         tracing::error!("a ticket's waker panicked");
     }

@@ -11,6 +11,7 @@ use crate::engine::group::{Submission, Waiting};
 use crate::engine::heads::Heads;
 use crate::engine::load;
 use crate::engine::shared::{Engine, poisoned};
+use crate::engine::ticket::wake_late;
 use crate::index::layer::Layer;
 use crate::log::active::Active;
 use crate::log::files::HintFile;
@@ -82,6 +83,7 @@ pub(crate) fn tell(waiting: Vec<Waiting>) {
     for Waiting { responder, outcome } in waiting {
         responder.answer(outcome);
     }
+    wake_late();
 }
 
 fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
