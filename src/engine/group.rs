@@ -22,10 +22,10 @@ use crate::format::group::{COMMIT_BYTES, Commit, GROUP_HEADER_BYTES, GroupHeader
 use crate::format::record::{self, BatchPlace, EventFields, StreamPlace, encode_event};
 use crate::format::sidx::SidxRow;
 use crate::index::layer::Layer;
+use crate::index::layers::Layers;
 use crate::index::picture::{Picture, StreamHead};
 use crate::log::scan::{Mark, Tip};
 use crate::log::segment::Staged;
-use crate::sync::Arc;
 
 /// What a caller hands to the writer.
 pub(crate) struct Submission {
@@ -46,7 +46,7 @@ pub(crate) struct Waiting {
 
 /// What staging needs of the writer beside the group.
 pub(crate) struct Desk<'a> {
-    pub(crate) layers: &'a [Arc<Layer>],
+    pub(crate) layers: &'a Layers,
     pub(crate) live: &'a Layer,
     pub(crate) seed: &'a Seed,
     pub(crate) heads: &'a mut Heads,

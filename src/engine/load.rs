@@ -6,12 +6,15 @@
 use crate::engine::chain;
 use crate::engine::heads::Heads;
 use crate::engine::rotate::header_after;
+use crate::engine::runs;
 use crate::engine::shared::{Engine, Published, head_of};
 use crate::engine::turn::{Durable, Writer};
+use crate::engine::upkeep::Job;
 use crate::error::{Result, StoreError};
 use crate::format::checkpoint::{Checkpoint, SealedEntry as SealedSegment};
 use crate::format::segment::SegmentHeader;
 use crate::index::layer::{Layer, Source, Span};
+use crate::index::layers::Layers;
 use crate::index::live::LiveIndex;
 use crate::index::sidx::Sidx;
 use crate::io::{Access, Disk, DiskFile};
@@ -39,13 +42,16 @@ pub(crate) struct Loaded {
 
 impl Loaded {
     /// What readers see of it.
-    pub(crate) fn published(&self) -> Published {
+    pub(crate) fn published(&self, disk: &Arc<dyn Disk>, store_id: &[u8; 16]) -> Published {
         Published {
             head: head_of(&self.tip),
             durable: self.tip.position,
             full_bytes: self.sealed.iter().map(|segment| segment.log_end).sum(),
             end: self.tip.mark.offset,
-            layers: self.layers.clone().into(),
+            layers: Arc::new(Layers {
+                all: self.layers.clone(),
+                runs: runs::over(disk, store_id, &self.sealed),
+            }),
         }
     }
 }
@@ -397,7 +403,7 @@ pub(crate) fn reload(engine: &Engine, writer: &mut Writer) -> Result<()> {
             loaded.tip.position
         )));
     }
-    let published = loaded.published();
+    let published = loaded.published(&engine.disk, &engine.store_id);
     writer.unsealed.clear();
     writer.held_back = None;
     writer.active = loaded.active;
@@ -409,5 +415,6 @@ pub(crate) fn reload(engine: &Engine, writer: &mut Writer) -> Result<()> {
     writer.buffer = Vec::new();
     engine.sealed.lock().clone_from(&loaded.sealed);
     engine.publish_loaded(published);
+    engine.send(Job::Merge(0));
     Ok(())
 }

@@ -180,14 +180,23 @@ pub struct Diagnostics {
 impl Engine {
     pub(crate) fn stats(&self) -> Stats {
         let published = self.published.read().clone();
-        let newest = published.layers.last().map_or(0, |l| l.segment().number());
+        let newest = published
+            .layers
+            .all
+            .last()
+            .map_or(0, |l| l.segment().number());
         Stats {
             head: published.head,
             durable_position: published.durable,
             segments: newest,
             unsealed_segments: self.backlog.len() as u64,
             log_bytes: published.full_bytes + published.end,
-            index_heap_bytes: published.layers.iter().map(|l| l.heap_bytes() as u64).sum(),
+            index_heap_bytes: published
+                .layers
+                .all
+                .iter()
+                .map(|l| l.heap_bytes() as u64)
+                .sum(),
         }
     }
 

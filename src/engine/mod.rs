@@ -11,8 +11,12 @@ pub(crate) mod load;
 pub(crate) mod meters;
 pub(crate) mod open;
 pub(crate) mod rotate;
+pub(crate) mod runs;
 pub(crate) mod shared;
 pub(crate) mod submit;
 pub(crate) mod ticket;
 pub(crate) mod turn;
 pub(crate) mod upkeep;
+
+#[cfg(test)]
+mod run_tests;

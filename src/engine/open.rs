@@ -168,7 +168,7 @@ fn start(
     let (jobs, todo) = flume::unbounded();
     let next = loaded.tip.mark.segment + 1;
     let planned = planned_bytes(next, config.segment_bytes);
-    let published = loaded.published();
+    let published = loaded.published(&disk, &store_id);
     let writer = Writer {
         incoming,
         held_back: None,
@@ -213,6 +213,7 @@ fn start(
         number: next,
         final_bytes: planned,
     });
+    engine.send(Job::Merge(0));
     start_threads(&engine, todo)?;
     Ok(engine)
 }

@@ -113,8 +113,14 @@ fn add_layer(engine: &Engine, layer: Arc<Layer>, full_end: u64) {
     let mut published = engine.published.write();
     published.full_bytes += full_end;
     published.end = GROUPS_START;
-    let layers: Vec<_> = published.layers.iter().cloned().chain([layer]).collect();
-    published.layers = layers.into();
+    let layers: Vec<_> = published
+        .layers
+        .all
+        .iter()
+        .cloned()
+        .chain([layer])
+        .collect();
+    published.layers = published.layers.with_all(layers);
 }
 
 /// Hands full segments to upkeep once their successor is durable.

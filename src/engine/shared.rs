@@ -12,7 +12,7 @@ use crate::event::id::EventId;
 use crate::event::position::Position;
 use crate::event::timestamp::Timestamp;
 use crate::format::checkpoint::SealedEntry;
-use crate::index::layer::Layer;
+use crate::index::layers::Layers;
 use crate::index::view::{Head, View};
 use crate::io::{Disk, DiskLock};
 use crate::log::scan::Tip;
@@ -30,7 +30,7 @@ pub(crate) struct Published {
     pub(crate) full_bytes: u64,
     /// The end of the newest segment's log.
     pub(crate) end: u64,
-    pub(crate) layers: Arc<[Arc<Layer>]>,
+    pub(crate) layers: Arc<Layers>,
 }
 
 /// The engine of one open store.

@@ -1,4 +1,4 @@
-//! The upkeep thread: makes the next segment ahead of need and seals the full ones behind.
+//! The upkeep thread: makes the next segment ahead of need, seals the full ones behind and merges their filters.
 //!
 //! It never holds the writer's turn. A segment it cannot seal stays readable through its index in memory, and is
 //! sealed by the next opening.
@@ -6,8 +6,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::engine::chain;
+use crate::engine::runs;
 use crate::engine::shared::Engine;
 use crate::error::Result;
+use crate::format::run::RUN_SEGMENTS;
 use crate::index::layer::Layer;
 use crate::log::active::Spare;
 use crate::log::seal;
@@ -24,6 +26,8 @@ pub(crate) enum Job {
     Spare { number: u64, final_bytes: u64 },
     /// Give a full segment its footer.
     Seal(u64),
+    /// Make the run of this group of sealed segments and those of all later groups, where they are missing.
+    Merge(usize),
     /// End the thread.
     Stop,
 }
@@ -49,7 +53,8 @@ pub(crate) fn run(engine: &Engine, jobs: &flume::Receiver<Job>) {
                 // Whatever came of it: the writer may be waiting.
                 engine.backlog.remove();
             }
-            Job::Stop => return,
+            Job::Merge(group) => runs::merge(engine, group),
+            Job::Stop => return runs::remove_damaged(engine),
         }
     }
 }
@@ -61,6 +66,9 @@ fn seal_one(engine: &Engine, number: u64) -> Result<()> {
     let layer = chain::layer_of(&engine.disk, &engine.store_id, &entry, sealed.digest_before);
     engine.sealed.lock().push(entry);
     replace_layers(engine, number, Arc::new(layer));
+    if number.is_multiple_of(RUN_SEGMENTS as u64) {
+        runs::extend(engine);
+    }
     engine.meters.sealed();
     Ok(())
 }
@@ -70,6 +78,7 @@ fn last_position_of(engine: &Engine, number: u64) -> u64 {
     let published = engine.published.read();
     let next = published
         .layers
+        .all
         .iter()
         .find(|l| l.segment().number() > number);
     next.map_or(0, |layer| layer.first_position() - 1)
@@ -80,16 +89,18 @@ fn replace_layers(engine: &Engine, number: u64, layer: Arc<Layer>) {
     let mut published = engine.published.write();
     let before = published
         .layers
+        .all
         .iter()
         .take_while(|l| l.segment().number() < number)
         .cloned();
     let after = published
         .layers
+        .all
         .iter()
         .skip_while(|l| l.segment().number() <= number)
         .cloned();
-    let layers: Vec<_> = before.chain([layer]).chain(after).collect();
-    published.layers = layers.into();
+    let layers = before.chain([layer]).chain(after).collect();
+    published.layers = published.layers.with_all(layers);
 }
 
 #[derive(Debug)]

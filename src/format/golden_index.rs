@@ -3,8 +3,10 @@
 use super::checkpoint::{Checkpoint, SealedEntry};
 use super::golden::{self, FIRST_AT, STORE_ID, assert_damage_is_seen, assert_section};
 use super::record::{Record, RecordLayout};
-use super::sidx::{BLOCK_BYTES, SidxFacts, SidxRow};
+use super::run::{MAX_RUN_FILTER_BYTES, RunBuilder, RunHead};
+use super::sidx::{Axis16, BLOCK_BYTES, SidxFacts, SidxRow};
 use super::sidx_build::SidxBuilder;
+use crate::event::hash::entity_digest;
 
 fn event(frame: &[u8], offset: u64, position: u64) -> RecordLayout {
     match Record::decode(frame, &golden::seed(), offset, position).unwrap() {
@@ -175,4 +177,84 @@ fn newer_checkpoint_is_unsupported() {
     bytes[8] = 2;
     let error = Checkpoint::decode(&bytes).unwrap_err();
     assert!(matches!(error, super::codec::DecodeError::Unsupported(_)));
+}
+
+fn run_head() -> RunHead {
+    RunHead {
+        store_id: STORE_ID,
+        first_segment: 1,
+        merges: core::array::from_fn(|n| u32::try_from(n).unwrap() + 1),
+        filter_blocks: 0,
+    }
+}
+
+/// A run over 16 segments, each with the two worked events.
+fn run() -> Vec<u8> {
+    let (one, two) = (golden::first_frame().0, golden::second_frame().0);
+    let first = event(&one, FIRST_AT, 1);
+    let second = event(&two, golden::second_at(), 2);
+    let mut builder = RunBuilder::new(run_head(), 16 * 4).unwrap();
+    builder.add(Axis16::Id, &first.id(&one));
+    builder.add(Axis16::Id, &second.id(&two));
+    builder.add(Axis16::Key, &first.key(&one).unwrap().key);
+    builder.add(Axis16::Entity, &entity_digest(second.entity(&two)));
+    builder.finish()
+}
+
+#[test]
+fn page_shows_the_run_as_written() {
+    let run = run();
+    let (head, filter) = run.split_at(BLOCK_BYTES);
+    let used = head.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    assert_section(10, &[&head[..used.next_multiple_of(8)], filter]);
+    assert_eq!(index()[0x268..][..64], *filter, "one block, the same keys");
+}
+
+#[test]
+fn run_reads_back() {
+    let run = run();
+    let head = RunHead::decode(&run).unwrap();
+    assert_eq!(head.filter_blocks, 1);
+    assert_eq!(
+        RunHead {
+            filter_blocks: 0,
+            ..head
+        },
+        run_head()
+    );
+    assert!(head.page_holds(&run, 0));
+}
+
+#[test]
+fn damage_to_a_run_is_seen() {
+    assert_damage_is_seen(&run(), |file| {
+        let head = RunHead::decode(file)?;
+        match head.page_holds(file, 0) {
+            true => Ok(()),
+            false => Err(super::codec::DecodeError::Corrupt("the page")),
+        }
+    });
+}
+
+#[test]
+fn garbage_is_no_run() {
+    golden::assert_garbage_is_refused(&run()[..48], 10_000, RunHead::decode);
+}
+
+#[test]
+fn newer_run_is_unsupported() {
+    let mut bytes = run();
+    bytes[8] = 2;
+    let error = RunHead::decode(&bytes).unwrap_err();
+    assert!(matches!(error, super::codec::DecodeError::Unsupported(_)));
+}
+
+#[test]
+fn run_is_as_long_as_the_bound_and_no_longer() {
+    // Eight bits a key.
+    let most = MAX_RUN_FILTER_BYTES as u64;
+    let longest = RunBuilder::new(run_head(), most).unwrap().finish();
+    let head = RunHead::decode(&longest).unwrap();
+    assert_eq!(head.filter_bytes(), MAX_RUN_FILTER_BYTES);
+    assert!(RunBuilder::new(run_head(), most + 1).is_none());
 }

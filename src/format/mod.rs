@@ -17,6 +17,7 @@ mod kept;
 mod lists;
 pub(crate) mod manifest;
 pub(crate) mod record;
+pub(crate) mod run;
 pub(crate) mod segment;
 pub(crate) mod sidx;
 pub(crate) mod sidx_build;

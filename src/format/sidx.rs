@@ -397,8 +397,8 @@ const BLOCK_TOTAL: u64 = BLOCK_BYTES as u64 + 4;
 
 /// The bits of one key in the filter: a block and places in its 512 bits.
 pub(crate) struct Probe {
-    pub(crate) block: u32,
-    pub(crate) bits: [u16; FILTER_PROBES],
+    block: u32,
+    bits: [u16; FILTER_PROBES],
 }
 
 impl Probe {
@@ -427,6 +427,24 @@ impl Probe {
         Self {
             block: u32::try_from(block).expect("a share of a u32 fits one"),
             bits,
+        }
+    }
+
+    /// Where its block begins in the filter.
+    pub(crate) fn offset(&self) -> usize {
+        place(self.block) * FILTER_BLOCK_BYTES
+    }
+
+    /// Whether its bits are set in its block.
+    pub(crate) fn is_in(&self, block: &[u8]) -> bool {
+        let is_set = |bit: u16| block[usize::from(bit / 8)] & (1 << (bit % 8)) != 0;
+        self.bits.into_iter().all(is_set)
+    }
+
+    /// Sets its bits in its block.
+    pub(super) fn set(&self, block: &mut [u8]) {
+        for bit in self.bits {
+            block[usize::from(bit / 8)] |= 1 << (bit % 8);
         }
     }
 }

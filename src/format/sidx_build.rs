@@ -180,10 +180,7 @@ fn filter(ids: &[Pair], keys: &[Pair], entities: &[(&str, u32)]) -> Vec<[u8; FIL
     let count = fits(blocks.len());
     let mut add = |axis, key: &[u8; 16]| {
         let probe = Probe::new(axis, key, count);
-        let block = &mut blocks[place(probe.block)];
-        for bit in probe.bits {
-            block[usize::from(bit / 8)] |= 1 << (bit % 8);
-        }
+        probe.set(&mut blocks[probe.offset() / FILTER_BLOCK_BYTES]);
     };
     ids.iter().for_each(|(id, _)| add(Axis16::Id, id));
     keys.iter().for_each(|(key, _)| add(Axis16::Key, key));

@@ -446,7 +446,7 @@ pub(crate) fn open_checkpoint(
     Ok(Some((checkpoint, Some(sidx))))
 }
 
-fn map_whole(disk: &dyn Disk, name: &str) -> Result<Arc<Map>> {
+pub(crate) fn map_whole(disk: &dyn Disk, name: &str) -> Result<Arc<Map>> {
     let fail = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::NotFound => StoreError::not_found(format!("{name} is not there")),
         _ => StoreError::io(format_args!("mapping {name}"), e),

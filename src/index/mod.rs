@@ -2,11 +2,13 @@
 
 pub(crate) mod candidates;
 pub(crate) mod layer;
+pub(crate) mod layers;
 pub(crate) mod live;
 pub(crate) mod picture;
 pub(crate) mod postings;
 pub(crate) mod read_options;
 pub(crate) mod row_list;
+pub(crate) mod run;
 pub(crate) mod sidx;
 pub(crate) mod sidx_names;
 pub(crate) mod sidx_pairs;

@@ -5,11 +5,12 @@
 use crate::error::{Result, StoreError};
 use crate::event::hash::entity_digest;
 use crate::event::receipt::Receipt;
+use crate::format::sidx::Axis16;
 use crate::index::layer::Layer;
+use crate::index::layers::Layers;
 use crate::index::walk::Hit;
 use crate::log::event::EventRef;
 use crate::log::segment::Staged;
-use crate::sync::Arc;
 
 /// The end of an entity's stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub(crate) struct StreamHead {
 /// Layers, in order of position, as far as `upto`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Picture<'a> {
-    pub(crate) layers: &'a [Arc<Layer>],
+    pub(crate) layers: &'a Layers,
     pub(crate) upto: u64,
     pub(crate) staged: Option<Staged<'a>>,
 }
@@ -32,13 +33,14 @@ impl<'a> Picture<'a> {
     pub(crate) fn layer_of(&self, position: u64) -> Option<usize> {
         let after = self
             .layers
+            .all
             .partition_point(|layer| layer.first_position() <= position);
         after.checked_sub(1)
     }
 
     /// The last position that a layer can have: full layers that are not sealed do not know their own.
     pub(crate) fn end_of(&self, layer: usize) -> u64 {
-        match self.layers.get(layer.saturating_add(1)) {
+        match self.layers.all.get(layer.saturating_add(1)) {
             Some(next) => next.first_position().saturating_sub(1),
             None => u64::MAX,
         }
@@ -49,7 +51,10 @@ impl<'a> Picture<'a> {
         if position == 0 || position > self.upto {
             return Ok(None);
         }
-        let Some(layer) = self.layer_of(position).and_then(|at| self.layers.get(at)) else {
+        let Some(layer) = self
+            .layer_of(position)
+            .and_then(|at| self.layers.all.get(at))
+        else {
             return Ok(None);
         };
         let row = layer.rows_upto(position).saturating_sub(1);
@@ -61,20 +66,22 @@ impl<'a> Picture<'a> {
 
     /// The event with an id, if its position is above `after`.
     pub(crate) fn by_id(&self, id: &[u8; 16], after: u64) -> Result<Option<Hit<'a>>> {
-        self.newest(after, |layer| layer.find_id(id))
+        self.newest(Axis16::Id, id, after, |layer| layer.find_id(id))
     }
 
     /// The first event of the submission with a key digest, if its position is above `after`.
     pub(crate) fn by_key(&self, key: &[u8; 16], after: u64) -> Result<Option<Hit<'a>>> {
-        self.newest(after, |layer| layer.find_key(key))
+        self.newest(Axis16::Key, key, after, |layer| layer.find_key(key))
     }
 
     fn newest(
         &self,
+        axis: Axis16,
+        key: &[u8; 16],
         after: u64,
         find: impl Fn(&Layer) -> Result<Option<u32>>,
     ) -> Result<Option<Hit<'a>>> {
-        for layer in self.layers_after(after) {
+        for layer in self.layers.that_may_hold(axis, key, after) {
             let Some(row) = find(layer)? else { continue };
             let position = layer.position(row);
             if position > after && position <= self.upto {
@@ -87,14 +94,6 @@ impl<'a> Picture<'a> {
         Ok(None)
     }
 
-    /// The layers that hold anything after a position, newest first.
-    fn layers_after(&self, after: u64) -> impl Iterator<Item = &'a Arc<Layer>> {
-        self.layers
-            .iter()
-            .rev()
-            .take_while(move |layer| layer.last_position() > after)
-    }
-
     /// The newest event of an entity, if its position is above `after`.
     pub(crate) fn last_of(
         &self,
@@ -102,7 +101,7 @@ impl<'a> Picture<'a> {
         digest: &[u8; 16],
         after: u64,
     ) -> Result<Option<EventRef<'a>>> {
-        for layer in self.layers_after(after) {
+        for layer in self.layers.that_may_hold(Axis16::Entity, digest, after) {
             let rows = layer.rows_upto(self.upto);
             if let Some(row) = layer.last_of_entity(entity, digest, rows)? {
                 if layer.position(row) <= after {

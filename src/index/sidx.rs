@@ -144,10 +144,30 @@ impl Sidx {
             return Ok(false);
         }
         let probe = Probe::new(axis, key, section.count);
-        let at = section.offset + u64::from(probe.block) * FILTER_BLOCK_BYTES as u64;
-        let block = self.bytes(at, FILTER_BLOCK_BYTES)?;
-        let is_set = |bit: u16| block[usize::from(bit / 8)] & (1 << (bit % 8)) != 0;
-        Ok(probe.bits.into_iter().all(is_set))
+        let block = self.bytes(section.offset + probe.offset() as u64, FILTER_BLOCK_BYTES)?;
+        Ok(probe.is_in(block))
+    }
+
+    /// How many keys the filter was made of.
+    pub(crate) fn key_count(&self) -> u64 {
+        let count = |part| u64::from(self.header.section(part).count);
+        count(Part::Ids) + count(Part::Keys) + count(Part::Entities)
+    }
+
+    /// Shows `visit` the keys that the filter was made of.
+    pub(crate) fn each_key(
+        &self,
+        mut visit: impl FnMut(Axis16, &[u8; 16]) -> Result<()>,
+    ) -> Result<()> {
+        for (part, axis) in [(Part::Ids, Axis16::Id), (Part::Keys, Axis16::Key)] {
+            self.pairs(part).each_key(|key| visit(axis, key))?;
+        }
+        let entities = self.prefix(NameAxis::Entity, "")?;
+        for index in 0..entities.len() {
+            let (name, _) = entities.nth(index)?;
+            visit(Axis16::Entity, &entity_digest(name))?;
+        }
+        Ok(())
     }
 
     /// The row of the event with this id.
@@ -192,7 +212,7 @@ impl Sidx {
         for axis in NameAxis::ALL {
             self.names(axis).check()?;
         }
-        self.check_filter()
+        self.each_key(|axis, key| self.passes(axis, key))
     }
 
     fn check_rows(&self) -> Result<()> {
@@ -204,18 +224,6 @@ impl Sidx {
                 return Err(self.corrupt(section.offset, "the frames' offsets are out of order"));
             }
             least = offset.saturating_add(1);
-        }
-        Ok(())
-    }
-
-    fn check_filter(&self) -> Result<()> {
-        for (part, axis) in [(Part::Ids, Axis16::Id), (Part::Keys, Axis16::Key)] {
-            self.pairs(part).each_key(|key| self.passes(axis, key))?;
-        }
-        let entities = self.prefix(NameAxis::Entity, "")?;
-        for index in 0..entities.len() {
-            let (name, _) = entities.nth(index)?;
-            self.passes(Axis16::Entity, &entity_digest(name))?;
         }
         Ok(())
     }

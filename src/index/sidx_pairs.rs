@@ -61,7 +61,7 @@ impl<'a> Pairs<'a> {
     }
 
     /// Shows every key to `visit`.
-    pub(super) fn each_key(&self, visit: impl Fn(&[u8; 16]) -> Result<()>) -> Result<()> {
+    pub(super) fn each_key(&self, mut visit: impl FnMut(&[u8; 16]) -> Result<()>) -> Result<()> {
         let mut key = self.section.prefix;
         for index in 0..self.section.count {
             let rest = self.key(index)?;

@@ -14,7 +14,8 @@ use crate::event::query::Query;
 use crate::event::receipt::Receipt;
 use crate::event::region::Region;
 use crate::event::timestamp::Timestamp;
-use crate::index::layer::{Direction, Layer};
+use crate::index::layer::Direction;
+use crate::index::layers::Layers;
 use crate::index::picture::{Picture, receipts_of};
 use crate::index::read_options::ReadOptions;
 use crate::index::walk::{Hit, Walk};
@@ -53,7 +54,7 @@ pub struct Head {
 /// ```
 #[derive(Clone)]
 pub struct View {
-    layers: Arc<[Arc<Layer>]>,
+    layers: Arc<Layers>,
     upto: u64,
     durable: u64,
     /// The head, if this is the moment that it was published in.
@@ -61,7 +62,7 @@ pub struct View {
 }
 
 impl View {
-    pub(crate) fn new(layers: Arc<[Arc<Layer>]>, head: Head, durable: u64) -> Self {
+    pub(crate) fn new(layers: Arc<Layers>, head: Head, durable: u64) -> Self {
         Self {
             layers,
             upto: head.position.get(),
@@ -95,7 +96,7 @@ impl View {
         let picture = self.picture();
         let Some(layer) = picture
             .layer_of(self.upto)
-            .and_then(|at| self.layers.get(at))
+            .and_then(|at| self.layers.all.get(at))
         else {
             return Ok(Head {
                 position: Position::ZERO,
@@ -162,7 +163,7 @@ impl View {
         }
     }
 
-    /// The event with this id; one lookup a segment, most of them a filter's no.
+    /// The event with this id; in old segments one lookup for every sixteen, most of them a filter's no.
     ///
     /// # Errors
     /// `Corrupt` when the event or its index is damaged; `NotFound` when retention removed it.
@@ -281,7 +282,7 @@ impl fmt::Debug for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("View")
             .field("position", &self.upto)
-            .field("layers", &self.layers.len())
+            .field("layers", &self.layers.all.len())
             .finish_non_exhaustive()
     }
 }

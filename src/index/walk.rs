@@ -80,7 +80,7 @@ impl Walk {
                 }
                 continue;
             };
-            let Some(layer) = picture.layers.get(at) else {
+            let Some(layer) = picture.layers.all.get(at) else {
                 return Ok(None);
             };
             if let Some(event) = self.next_in(layer, picture)? {
@@ -88,7 +88,7 @@ impl Walk {
             }
             match self
                 .next_layer
-                .and_then(|next| picture.layers.get(next).map(|_| next))
+                .and_then(|next| picture.layers.all.get(next).map(|_| next))
             {
                 Some(next) => self.enter(next, picture)?,
                 None => return Ok(None),
@@ -118,7 +118,7 @@ impl Walk {
             Direction::Backward => at.checked_sub(1),
         };
         self.streams.clear();
-        let Some(layer) = picture.layers.get(at) else {
+        let Some(layer) = picture.layers.all.get(at) else {
             return Ok(());
         };
         let end = picture.end_of(at);

@@ -29,6 +29,10 @@ pub(crate) fn side_index_name(number: u64) -> String {
     format!("{SEGMENTS}/{number:010}.sidx")
 }
 
+pub(crate) fn run_name(first: u64, last: u64) -> String {
+    format!("{SEGMENTS}/{first:010}-{last:010}.run")
+}
+
 pub(crate) fn torn_name(number: u64, attempt: u32) -> String {
     format!("{SEGMENTS}/{number:010}.torn-{attempt}")
 }
