@@ -53,7 +53,11 @@ pub(crate) fn run(engine: &Engine, jobs: &flume::Receiver<Job>) {
                 // Whatever came of it: the writer may be waiting.
                 engine.backlog.remove();
             }
-            Job::Merge(group) => runs::merge(engine, group),
+            Job::Merge(group) => {
+                if catch_unwind(AssertUnwindSafe(|| runs::merge(engine, group))).is_err() {
+                    tracing::error!(group, "merging filters panicked; lookups do without");
+                }
+            }
             Job::Stop => return runs::remove_damaged(engine),
         }
     }
