@@ -15,8 +15,10 @@ pub(super) const PART_METADATA: u64 = 1 << 6;
 pub(super) const PART_SCHEMA: u64 = 1 << 7;
 pub(super) const PART_FORM: u64 = 1 << 8;
 pub(super) const PART_EXTENSION: u64 = 1 << 9;
+/// The parts that most events have some of.
+pub(super) const COMMON_PARTS: u64 = (1 << 7) - 1;
 /// The parts that this version reads and writes.
-pub(super) const KNOWN_PARTS: u64 = (1 << 8) - 1;
+pub(super) const KNOWN_PARTS: u64 = COMMON_PARTS | PART_SCHEMA;
 /// The parts that a stub keeps.
 const STUB_PARTS: u64 = PART_KEY | PART_BATCH;
 

@@ -10,9 +10,9 @@ use super::crc::Seed;
 use super::frame::{FRAME_HEADER_BYTES, FrameHeader, KIND_EVENT, KIND_STUB, encode_frame};
 pub(crate) use super::kept::{BatchPlace, KeyDigests, StreamPlace};
 use super::kept::{
-    KNOWN_PARTS, PART_CORRELATION, PART_EXTENSION, PART_FORM, PART_KEY, PART_METADATA,
-    PART_OCCURRED, PART_PARENTS, PART_SCHEMA, PART_TAGS, kept_parts, put_kept, put_stream,
-    read_batch, read_stream,
+    COMMON_PARTS, KNOWN_PARTS, PART_CORRELATION, PART_EXTENSION, PART_FORM, PART_KEY,
+    PART_METADATA, PART_OCCURRED, PART_PARENTS, PART_SCHEMA, PART_TAGS, kept_parts, put_kept,
+    put_stream, read_batch, read_stream,
 };
 use super::lists::text;
 pub(crate) use super::lists::{MetadataList, ParentList, TagList};
@@ -227,7 +227,10 @@ impl RecordLayout {
         let reader = &mut Reader::new(head);
         let fixed = reader.bytes(FIXED_BYTES)?;
         let parts = reader.varint()?;
-        check_parts(parts)?;
+        // The common parts, one byte of bits, are all known.
+        if parts > COMMON_PARTS {
+            check_parts(parts)?;
+        }
         let stream = read_stream(reader, position)?;
         let [entity, scope, kind] = read_names(reader)?;
         // The fields that read stand in the order of the parts.
@@ -372,7 +375,7 @@ fn fixed<const N: usize>(frame: &[u8], at: usize) -> [u8; N] {
     rest.first_chunk().copied().unwrap_or([0; N])
 }
 
-#[inline]
+#[cold]
 fn check_parts(parts: u64) -> Result<(), DecodeError> {
     if parts & !KNOWN_PARTS == 0 {
         return Ok(());
