@@ -117,7 +117,9 @@ impl GroupHeader {
         }
         let last = self.first_position.checked_add(u64::from(self.count) - 1);
         let end = offset.checked_add(u64::from(self.length));
-        if self.sequence == 0 || self.first_position == 0 || last.is_none() || end.is_none() {
+        // What comes next has a number too.
+        let full = self.sequence == u64::MAX || last.is_none_or(|last| last == u64::MAX);
+        if self.sequence == 0 || self.first_position == 0 || full || end.is_none() {
             return Err(DecodeError::Corrupt("the group's numbers are out of range"));
         }
         Ok(())
@@ -271,7 +273,9 @@ mod tests {
         assert_out_of_range(|header| header.length = 153);
         assert_out_of_range(|header| header.sequence = 0);
         assert_out_of_range(|header| header.first_position = 0);
+        assert_out_of_range(|header| header.sequence = u64::MAX);
         assert_out_of_range(|header| header.first_position = u64::MAX);
+        assert_out_of_range(|h| h.first_position = u64::MAX - u64::from(h.count) + 1);
         assert_out_of_range(|header| header.offset = u64::MAX);
     }
 

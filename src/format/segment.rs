@@ -126,7 +126,10 @@ impl SegmentHeader {
 
     fn check(&self) -> Result<(), DecodeError> {
         let numbered = self.number > 0 && self.first_position > 0;
-        if !numbered || self.replaces_first == 0 || self.replaces_first > self.replaces_last {
+        // What comes next has a number too.
+        let full = [self.number, self.first_position, self.sequence_before].contains(&u64::MAX);
+        if !numbered || full || self.replaces_first == 0 || self.replaces_first > self.replaces_last
+        {
             return Err(DecodeError::Corrupt(
                 "the segment's numbers are out of range",
             ));
@@ -179,6 +182,15 @@ mod tests {
     fn unknown_feature_is_unsupported() {
         let read = rewritten(|page| page[151] = 0x80);
         assert!(matches!(read, Err(DecodeError::Unsupported(_))), "{read:?}");
+    }
+
+    /// A hand that could make the checksums anew gave a segment the last number of all, and the next one overflowed.
+    #[test]
+    fn a_number_without_a_next_one_is_refused() {
+        for at in [48, 72, 128] {
+            let read = rewritten(|page| page[at..at + 8].fill(0xff));
+            assert!(matches!(read, Err(DecodeError::Corrupt(_))), "byte {at}");
+        }
     }
 
     #[test]
