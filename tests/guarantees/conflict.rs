@@ -161,6 +161,23 @@ fn a_conflict_names_at_most_sixteen_events_the_first_ones() {
     );
 }
 
+/// Ten that the caller's view showed and ten that are staged: still the first sixteen of them.
+#[test]
+fn a_conflict_names_at_most_sixteen_events_of_view_and_group() {
+    let held = Held::new();
+    for number in 0..10 {
+        append(&held.store, number, buffered().tag("seat")).unwrap();
+    }
+    let loser = held.in_one_group(|store| {
+        let submit = |options| store.submit(&place(), KIND, &0, options).unwrap();
+        let _staged: Vec<Ticket> = (0..10).map(|_| submit(buffered().tag("seat"))).collect();
+        submit(buffered().unless_any(Query::tag("seat"), 0))
+    });
+    // The eleventh is the event that opened the group.
+    let first: Vec<u64> = (1..=10).chain(12..=17).collect();
+    assert_conflict(loser.wait(), &first);
+}
+
 /// What is staged earlier in the same group is seen by expectations and conditions, whatever the caller's view showed.
 #[test]
 fn conditions_see_what_is_staged_before_them_in_their_group() {

@@ -11,7 +11,7 @@ use quipu::prelude::*;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn place() -> Coordinate {
     Coordinate::new("thing:1", "here").unwrap()

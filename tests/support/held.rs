@@ -80,3 +80,11 @@ impl Held {
         submitted
     }
 }
+
+/// A test that failed leaves nobody waiting: the store could not close.
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.writes.open();
+        self.syncs.open();
+    }
+}

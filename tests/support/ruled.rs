@@ -4,6 +4,10 @@
 use quipu::io::{Access, Disk, DiskFile, DiskLock, Entry, LockError, Map};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+/// How long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What the store is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,10 +220,13 @@ impl Gate {
         state.waiting -= 1;
     }
 
-    /// Returns once somebody waits before the gate.
+    /// Returns once somebody waits before the gate; fails when nobody comes.
     pub(crate) fn wait_for_someone(&self) {
         let state = self.state.lock().unwrap();
-        drop(self.changed.wait_while(state, |s| s.waiting == 0).unwrap());
+        let waited = self
+            .changed
+            .wait_timeout_while(state, PATIENCE, |s| s.waiting == 0);
+        assert!(!waited.unwrap().1.timed_out(), "nobody came to the gate");
     }
 }
 
