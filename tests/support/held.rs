@@ -7,9 +7,12 @@ use quipu::prelude::*;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
 
 const FIRST_SEGMENT: &str = "segments/0000000001.seg";
 const EIO: i32 = 5;
+/// How long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A store on a disk with a gate before the writes and one before the syncs of the first segment.
 pub(crate) struct Held {
@@ -76,7 +79,8 @@ impl Held {
         self.writes.wait_for_someone();
         let submitted = submit(&self.store);
         self.writes.open();
-        first.unwrap().wait().unwrap();
+        let opened = first.unwrap().wait_timeout(PATIENCE);
+        opened.expect("a buffered event waits for no sync").unwrap();
         submitted
     }
 }
