@@ -87,6 +87,7 @@ impl Engine {
     /// Shows readers a log that was just loaded.
     pub(crate) fn publish_loaded(&self, published: Published) {
         *self.published.write() = published;
+        self.unsynced.store(false, Ordering::Release);
     }
 
     /// Whether calls that write may be made.

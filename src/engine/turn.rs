@@ -167,8 +167,10 @@ fn rest(engine: &Engine, patience: Duration) {
     }
     let writer = engine.turn.lock();
     engine.hint_unsynced.store(false, Ordering::Release);
-    if let Err(error) = writer.hint.sync() {
-        tracing::warn!(%error, "the durable hint was not synced");
+    match catch_unwind(AssertUnwindSafe(|| writer.hint.sync())) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the durable hint was not synced"),
+        Err(_) => tracing::error!("syncing the durable hint panicked"),
     }
 }
 

@@ -154,9 +154,9 @@ impl Active {
                 e,
             )
         };
-        let found = file.len().map_err(fail)?;
-        let final_bytes = planned.max(found).max(end);
-        if found < final_bytes {
+        // What follows the log is zeros: a file that someone lengthened is brought back to its plan.
+        let final_bytes = planned.max(end);
+        if file.len().map_err(fail)? != final_bytes {
             file.set_len(final_bytes).map_err(fail)?;
         }
         let segment = Arc::new(Segment::active(
