@@ -215,7 +215,7 @@ impl Store {
         Ok(Ticket::new(self.engine().submit(batch, patience)?))
     }
 
-    /// A consistent picture of this moment; costs a pointer's copy.
+    /// A consistent picture of this moment; costs a pointer's copy, and is answered after a close, too.
     #[must_use]
     pub fn view(&self) -> View {
         self.engine().view()
@@ -318,7 +318,7 @@ impl Store {
         self.open_view()?.revision(entity)
     }
 
-    /// The end of what readers see: position, running digest, recorded time.
+    /// The end of what readers see: position, running digest, recorded time; answered after a close, too.
     #[must_use]
     pub fn head(&self) -> Head {
         self.engine().head()

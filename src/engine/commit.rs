@@ -190,6 +190,8 @@ pub(crate) fn stop(engine: &Engine, what: &str, error: std::io::Error) -> StoreE
 /// Lets readers see the group.
 fn publish(engine: &Engine, writer: &mut Writer, group: &Group) {
     if group.events() > 0 {
+        let expected = writer.tip.position + group.events() as u64;
+        assert_eq!(group.tip.position, expected, "positions have no holes");
         writer.tip = group.tip;
         writer.heads.keep();
         engine
@@ -197,6 +199,11 @@ fn publish(engine: &Engine, writer: &mut Writer, group: &Group) {
             .committed(group.waiting.len(), group.events(), group.bytes.len());
     }
     let mut published = engine.published.write();
+    assert!(
+        writer.durable.position <= writer.tip.position
+            && published.head.position.get() <= writer.tip.position,
+        "what readers see never goes back, and nothing is durable that is not written"
+    );
     published.head = head_of(&writer.tip);
     published.durable = writer.durable.position;
     published.end = writer.tip.mark.offset;

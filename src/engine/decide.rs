@@ -177,6 +177,13 @@ fn unexpected(
 
 fn check_conditions(case: &Case<'_>) -> Result<()> {
     for (index, condition) in case.batch.conditions.iter().enumerate() {
+        if condition.after().get() > case.now.upto {
+            return Err(StoreError::argument(format!(
+                "a condition looks after position {}, and the last is {}; give the position that you read up to",
+                condition.after(),
+                case.now.upto
+            )));
+        }
         let mut found = case.answers.matches.get(index).cloned().unwrap_or_default();
         if found.len() < MAX_IN_THE_WAY {
             let after = condition.after().get().max(case.answers.at);
@@ -198,8 +205,7 @@ fn check_conditions(case: &Case<'_>) -> Result<()> {
     Ok(())
 }
 
-fn in_the_way(after: Position, mut positions: Vec<u64>) -> StoreError {
-    positions.truncate(MAX_IN_THE_WAY);
+fn in_the_way(after: Position, positions: Vec<u64>) -> StoreError {
     let first = positions.first().copied().unwrap_or_default();
     StoreError::conflict(format!(
         "event {first} came after position {after} and matches; read from there and decide again"

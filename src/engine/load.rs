@@ -234,7 +234,8 @@ fn walk_to_checkpoint(
         && tip.sequence == checkpoint.last_group_sequence
         && tip.checksum == checkpoint.last_group_checksum
         && tip.digest == checkpoint.digest
-        && tip.position > start.position;
+        && tip.position - start.position == u64::from(index.rows())
+        && index.rows() > 0;
     if fits {
         return Ok(Some((index, tip)));
     }
@@ -274,6 +275,10 @@ fn carry_out(
         Verdict::RemoveNewest => return Ok(()),
         Verdict::Refuse(damage) => return Err(refusal(number, damage, why)),
     };
+    assert!(
+        rewrite_from <= end,
+        "a plan never keeps less than what was durable"
+    );
     if rewrite_from < end {
         repairs.rewritten_bytes = end - rewrite_from;
         apply::rewrite(file, number, rewrite_from, end)?;

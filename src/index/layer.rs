@@ -414,7 +414,7 @@ pub(crate) fn open_side_index(disk: &dyn Disk, store_id: &[u8; 16], number: u64)
     sidx.check().map(|()| sidx)
 }
 
-/// The checkpoint and the index in it, read whole once; `None` if the file is not there.
+/// The checkpoint and the index in it, every block of it checked; `None` if the file is not there.
 pub(crate) fn open_checkpoint(
     disk: &dyn Disk,
     store_id: &[u8; 16],
@@ -442,7 +442,7 @@ pub(crate) fn open_checkpoint(
         checkpoint.active_segment,
         CHECKPOINT,
     )?;
-    sidx.check()?;
+    sidx.check_blocks()?;
     Ok(Some((checkpoint, Some(sidx))))
 }
 

@@ -367,3 +367,20 @@ fn sixteen_threads_that_read_and_add_lose_nothing() {
         assert_eq!(read(), (all, Revision::new(all)));
     }
 }
+
+#[test]
+fn a_condition_after_a_position_that_does_not_exist_is_refused() {
+    let store = Store::in_memory().unwrap();
+    let seat = Coordinate::new("seat:1", "hall").unwrap();
+    let kind = EventKind::literal("seat.taken");
+    let first = store.append(&seat, kind.clone(), &1).unwrap();
+
+    let beyond =
+        AppendOptions::new().unless_any(Query::entity("seat:1"), first.position().get() + 1);
+    let error = store
+        .append_with_options(&seat, kind, &2, beyond)
+        .unwrap_err();
+
+    assert_eq!(error.kind(), StoreErrorKind::Argument, "{error}");
+    assert_eq!(store.head().position, 1);
+}
