@@ -164,7 +164,6 @@ fn public_enums_stay_open() {
 }
 
 #[test]
-
 fn promises_and_tests_name_each_other() {
     let main = page("tests/guarantees/main.rs");
     let modules = rust_files(&["tests/guarantees"]);
