@@ -11,6 +11,7 @@ use crate::index::sidx::Sidx;
 use crate::io::Disk;
 use crate::log::files::segment_name;
 use crate::log::look::{self, Listed};
+use crate::log::plan::{FooterEvidence, FooterVerdict, continues, judge_footer};
 use crate::log::seal::{self, Sealed};
 use crate::log::segment::Segment;
 use crate::sync::Arc;
@@ -61,24 +62,13 @@ pub(crate) fn sealed_segments(
         let entry = known
             .iter()
             .find(|e| e.number == listed.number && e.file_bytes == listed.bytes);
-        let entry = match entry.filter(|e| follows(e, header, next)) {
+        let entry = match entry.filter(|e| continues(e, header, next)) {
             Some(entry) => *entry,
             None => find_entry(disk, store_id, *listed, header, next)?,
         };
         sealed.push(entry);
     }
     Ok(sealed)
-}
-
-/// Whether `next` continues the segment that the entry describes.
-fn follows(entry: &SealedSegment, header: &SegmentHeader, next: &SegmentHeader) -> bool {
-    next.predecessor == entry.number
-        && entry.first_position == header.first_position
-        && next.first_position == entry.last_position + 1
-        && next.digest_before == entry.digest
-        && next.predecessor_checksum == entry.last_group_checksum
-        && next.sequence_before == entry.last_group_sequence
-        && next.recorded_before == entry.last_recorded
 }
 
 /// Reads what the footer says; makes the footer first if there is none or it is damaged.
@@ -90,7 +80,7 @@ fn find_entry(
     next: &SegmentHeader,
 ) -> Result<SealedSegment> {
     match footer_entry(disk, store_id, listed) {
-        Ok(entry) if follows(&entry, header, next) => return Ok(entry),
+        Ok(entry) if continues(&entry, header, next) => return Ok(entry),
         Err(error) if error.kind() == StoreErrorKind::Unsupported => return Err(error),
         Err(error) => {
             tracing::info!(segment = listed.number, %error, "a segment has no usable footer")
@@ -98,17 +88,28 @@ fn find_entry(
         Ok(_) => {}
     }
     // Looked at first: what cannot be right stays as it is.
-    let last_position = next.first_position - 1;
-    let (found, _) = seal::index_of(&**disk, store_id, listed.number, last_position)?;
-    if follows(&entry_of(listed.number, &found), header, next) {
-        return make_footer(&**disk, store_id, listed.number, &found);
-    }
-    Err(StoreError::corrupt(format!(
-        "{} at byte {}: {} continues other events; restore both files from a copy",
-        segment_name(listed.number),
-        found.tip.mark.offset,
-        segment_name(next.number)
-    )))
+    let number = listed.number;
+    let last = next.first_position - 1;
+    let (found, _) = seal::index_of(&**disk, store_id, number, last)?;
+    let evidence = FooterEvidence {
+        frames: &entry_of(number, &found),
+        header,
+        next,
+        blank_behind: seal::is_blank_after(&**disk, number, found.tip.mark.offset)?,
+    };
+    let made = match judge_footer(&evidence) {
+        FooterVerdict::MakeInPlace => seal::seal(&**disk, store_id, number, last)?,
+        FooterVerdict::MakeBeside => seal::write_side_index(&**disk, store_id, number, last)?,
+        FooterVerdict::Refuse => {
+            return Err(StoreError::corrupt(format!(
+                "{} at byte {}: {} continues other events; restore both files from a copy",
+                segment_name(number),
+                found.tip.mark.offset,
+                segment_name(next.number)
+            )));
+        }
+    };
+    Ok(entry_of(number, &made))
 }
 
 /// Whether a segment was sealed.
@@ -145,21 +146,6 @@ fn footer_entry(
         last_recorded,
         digest: facts.digest,
     })
-}
-
-/// Seals a segment that the last process left full; beside it, if something stands where the footer belongs.
-fn make_footer(
-    disk: &dyn Disk,
-    store_id: &[u8; 16],
-    number: u64,
-    found: &Sealed,
-) -> Result<SealedSegment> {
-    let last = found.last_position;
-    let made = match seal::is_blank_after(disk, number, found.tip.mark.offset)? {
-        true => seal::seal(disk, store_id, number, last)?,
-        false => seal::write_side_index(disk, store_id, number, last)?,
-    };
-    Ok(entry_of(number, &made))
 }
 
 /// What the checkpoint keeps of a segment that was just sealed.

@@ -22,7 +22,7 @@ use crate::log::active::{Active, Spare, planned_bytes};
 use crate::log::apply;
 use crate::log::files::{HintFile, read_hint, segment_name};
 use crate::log::look::{self, Listed};
-use crate::log::plan::{Damage, Rest, TailEvidence, Verdict, judge};
+use crate::log::plan::{Before, Damage, TailEvidence, Verdict, judge, proven};
 use crate::log::scan::{Mark, Scan, Step, Tip};
 use crate::log::seal::with_row;
 use crate::options::StoreConfig;
@@ -104,19 +104,11 @@ pub(crate) fn load(
 fn gather_known(disk: &dyn Disk, store_id: &[u8; 16]) -> Result<(Known, Vec<SealedSegment>)> {
     let hint = read_hint(disk, store_id)?;
     let checkpoint = chain::read_checkpoint(disk, store_id);
-    let of_hint = hint.as_ref().map_or(Mark::default(), |h| Mark {
-        segment: h.segment,
-        offset: h.end_offset,
-    });
-    let of_checkpoint = checkpoint.as_ref().map_or(Mark::default(), |(c, _)| Mark {
-        segment: c.active_segment,
-        offset: c.active_end,
-    });
     let entries = checkpoint
         .as_ref()
         .map_or_else(Vec::new, |(c, _)| c.sealed.clone());
     let known = Known {
-        mark: of_hint.max(of_checkpoint),
+        mark: proven(hint.as_ref(), checkpoint.as_ref().map(|(c, _)| c)),
         generation: hint.map_or(0, |h| h.generation),
         checkpoint,
     };
@@ -140,21 +132,11 @@ fn drop_half_made(
         if look::read_header(&**disk, newest, store_id)?.is_some() {
             return Ok(());
         }
-        // A segment gets its footer once something in the next one is durable.
-        let before = segments.iter().rev().nth(1);
-        let sealed_before = before.is_some_and(|b| chain::has_footer(disk, store_id, *b));
-        let proven = Mark {
-            segment: if sealed_before { newest.number } else { 0 },
-            offset: 0,
+        let before = match segments.iter().rev().nth(1) {
+            Some(listed) if chain::has_footer(disk, store_id, *listed) => Before::Sealed,
+            _ => Before::Open,
         };
-        let evidence = TailEvidence {
-            segment: newest.number,
-            header_valid: false,
-            valid_end: 0,
-            rest: Rest::Blank,
-            durable: known.max(proven),
-        };
-        match judge(&evidence) {
+        match judge(&TailEvidence::without_header(newest.number, known, before)) {
             Verdict::RemoveNewest => {
                 segments.pop();
                 tracing::info!(segment = newest.number, "a half-made segment is taken away");

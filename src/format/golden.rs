@@ -13,8 +13,8 @@ use super::segment::{SEGMENT_PAGE_BYTES, SegmentHeader};
 use super::stub::StubFields;
 use crate::event::hash;
 
-pub(super) const STORE_ID: [u8; 16] = [0xA1; 16];
-pub(super) const FIRST_AT: u64 = 4096 + 72;
+pub(crate) const STORE_ID: [u8; 16] = [0xA1; 16];
+pub(crate) const FIRST_AT: u64 = 4096 + 72;
 const IDS: [[u8; 16]; 2] = [[0xE1; 16], [0xE2; 16]];
 const TIMES: [u64; 2] = [1_700_000_000_000_000_000, 1_700_000_000_000_000_001];
 const KINDS: [&str; 2] = ["order.placed", "order.paid"];
@@ -42,7 +42,7 @@ pub(super) fn manifest() -> Manifest {
     }
 }
 
-pub(super) fn segment() -> SegmentHeader {
+pub(crate) fn segment() -> SegmentHeader {
     SegmentHeader {
         store_id: STORE_ID,
         salt: [0x5A; 16],
@@ -58,7 +58,7 @@ pub(super) fn segment() -> SegmentHeader {
     }
 }
 
-pub(super) fn segment_page() -> Vec<u8> {
+pub(crate) fn segment_page() -> Vec<u8> {
     let mut page = segment().encode().to_vec();
     page.resize(SEGMENT_PAGE_BYTES, 0);
     page
@@ -76,7 +76,7 @@ fn key() -> KeyDigests {
 }
 
 /// The first event: key and tags. Returns its frame and head checksum.
-pub(super) fn first_frame() -> (Vec<u8>, u32) {
+pub(crate) fn first_frame() -> (Vec<u8>, u32) {
     let mut out = Vec::new();
     let fields = EventFields {
         id: IDS[0],

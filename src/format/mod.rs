@@ -8,7 +8,7 @@ pub(crate) mod codec;
 pub(crate) mod crc;
 pub(crate) mod frame;
 #[cfg(test)]
-mod golden;
+pub(crate) mod golden;
 #[cfg(test)]
 mod golden_index;
 pub(crate) mod group;

@@ -10,7 +10,7 @@ use crate::format::group::{GROUP_HEADER_BYTES, GroupHeader};
 use crate::format::segment::SegmentHeader;
 use crate::io::{Access, Disk, DiskFile, read_exact_at};
 use crate::log::files::{SEGMENTS, decode_error, parse_segment_name, segment_name};
-use crate::log::plan::{Rest, Shape};
+use crate::log::plan::{Rest, Shape, first_missing};
 use crate::log::scan::{GROUPS_START, Mark, Scan};
 
 /// What a disk writes whole or not at all, in bytes.
@@ -48,15 +48,13 @@ pub(crate) fn list_segments(disk: &dyn Disk) -> Result<Vec<Listed>> {
         });
     }
     segments.sort_unstable_by_key(|s| s.number);
-    for (expected, listed) in (1..).zip(&segments) {
-        if listed.number != expected {
-            return Err(StoreError::corrupt(format!(
-                "{} is missing; restore it from a copy",
-                segment_name(expected)
-            )));
-        }
+    match first_missing(segments.iter().map(|s| s.number)) {
+        None => Ok(segments),
+        Some(number) => Err(StoreError::corrupt(format!(
+            "{} is missing; restore it from a copy",
+            segment_name(number)
+        ))),
     }
-    Ok(segments)
 }
 
 /// The header of a segment; `None` when it is absent, zero or torn.
@@ -200,4 +198,35 @@ fn is_torn(scan: &mut Scan, start: u64, extent: Option<u32>) -> Result<bool> {
         from = to;
     }
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::StoreErrorKind;
+    use crate::format::golden;
+    use crate::io::MemoryDisk;
+
+    fn header_in(page: &[u8]) -> Result<Option<SegmentHeader>> {
+        let disk = MemoryDisk::new();
+        disk.create_dir(SEGMENTS).unwrap();
+        let file = disk.open(&segment_name(1), Access::CreateNew).unwrap();
+        assert_eq!(file.write_at(page, 0).unwrap(), page.len());
+        let listed = Listed {
+            number: 1,
+            bytes: page.len() as u64,
+        };
+        read_header(&disk, listed, &golden::STORE_ID)
+    }
+
+    #[test]
+    fn row_14_a_header_of_an_unknown_version_is_unsupported_and_not_half_made() {
+        let mut page = golden::segment_page();
+        assert_eq!(header_in(&page).unwrap(), Some(golden::segment()));
+        page[8] += 1;
+        let error = header_in(&page).unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unsupported, "{error}");
+        page[0] ^= 1;
+        assert_eq!(header_in(&page).unwrap(), None, "a damaged page");
+    }
 }

@@ -298,3 +298,52 @@ fn recorded_at(head: &[u8]) -> Result<u64, DecodeError> {
     reader.array::<16>()?;
     reader.u64()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::StoreErrorKind;
+    use crate::format::golden;
+    use crate::io::{Access, Disk, Map, MemoryDisk};
+    use std::io;
+
+    /// A file whose reads fail.
+    #[derive(Debug)]
+    struct Unreadable(Arc<dyn DiskFile>);
+
+    impl DiskFile for Unreadable {
+        fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
+            Err(io::Error::other("a bad sector"))
+        }
+        fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+            self.0.write_at(bytes, offset)
+        }
+        fn sync_data(&self) -> io::Result<()> {
+            self.0.sync_data()
+        }
+        fn sync_all(&self) -> io::Result<()> {
+            self.0.sync_all()
+        }
+        fn set_len(&self, bytes: u64) -> io::Result<()> {
+            self.0.set_len(bytes)
+        }
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+        fn map(&self, len: u64) -> io::Result<Map> {
+            self.0.map(len)
+        }
+    }
+
+    #[test]
+    fn row_16_a_read_error_is_an_error_and_not_the_end_of_the_log() {
+        let file = MemoryDisk::new().open("file", Access::CreateNew).unwrap();
+        file.set_len(2 * GROUPS_START).unwrap();
+        let walk = |file: Arc<dyn DiskFile>| {
+            Scan::begin(file, String::from("file"), &golden::segment())?.step()
+        };
+        assert!(matches!(walk(Arc::clone(&file)), Ok(Step::End { .. })));
+        let error = walk(Arc::new(Unreadable(file))).unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Io, "{error}");
+    }
+}

@@ -188,3 +188,44 @@ impl Segment {
         StoreError::io(format_args!("{doing} {}", self.name()), source)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::golden::{self, FIRST_AT, STORE_ID};
+    use crate::io::MemoryDisk;
+    use crate::log::files::SEGMENTS;
+
+    /// A segment with one frame, whose byte `damaged` is turned, counted from the frame's end.
+    fn segment_with(damaged: Option<usize>) -> Segment {
+        let (mut frame, _) = golden::first_frame();
+        if let Some(from_end) = damaged {
+            let at = frame.len() - from_end;
+            frame[at] ^= 1;
+        }
+        let disk = MemoryDisk::new();
+        disk.create_dir(SEGMENTS).unwrap();
+        let file = disk.open(&segment_name(1), Access::CreateNew).unwrap();
+        for (bytes, offset) in [(golden::segment_page(), 0), (frame, FIRST_AT)] {
+            assert_eq!(file.write_at(&bytes, offset).unwrap(), bytes.len());
+        }
+        Segment::sealed(Arc::new(disk), STORE_ID, 1)
+    }
+
+    #[test]
+    fn row_12_the_read_that_meets_a_bad_frame_says_corrupt() {
+        let read = |segment: &Segment| -> Result<usize> {
+            let event = segment.event(FIRST_AT, 1, None)?;
+            event.payload_bytes().map(<[u8]>::len)
+        };
+        let sound = segment_with(None);
+        let payload = read(&sound).unwrap();
+        for from_end in 1..=golden::first_frame().0.len() {
+            let segment = segment_with(Some(from_end));
+            let error = read(&segment).unwrap_err();
+            assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{from_end}: {error}");
+            let head_holds = segment.event(FIRST_AT, 1, None).is_ok();
+            assert_eq!(head_holds, from_end <= payload, "{from_end}");
+        }
+    }
+}
