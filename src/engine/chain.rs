@@ -1,7 +1,8 @@
 //! The sealed segments behind the newest one: each is where the next says that it is, and has a footer.
 //!
 //! Opening reads every segment's header, so that a missing or mixed-up file is found at once; of a footer it reads
-//! only the head, and that only when the checkpoint does not tell.
+//! only the head, and that only when the checkpoint does not tell. Runs on the thread that opens the store; upkeep
+//! takes entry and layer of a segment that it sealed from here.
 
 use crate::error::{Result, StoreError, StoreErrorKind};
 use crate::format::checkpoint::{Checkpoint, SealedEntry as SealedSegment};

@@ -1,4 +1,6 @@
 //! Closes a store: no new work, the queue to its end, threads joined, checkpoint written, lock released.
+//!
+//! Runs on the thread that calls `close` or drops the last handle.
 
 use crate::engine::shared::{Engine, poisoned};
 use crate::engine::turn::{Writer, take_turn, tell};

@@ -1,7 +1,7 @@
 //! Decides whether a submission is accepted: pure, from the caller's answers and everything after them.
 //!
 //! The order is fixed: first the key, so that a retry always gets its first receipts; then ids, expectations and
-//! queries, all of which see the state before the batch; then parents.
+//! queries, all of which see the state before the batch; then parents. Runs in the writer's turn.
 
 use crate::engine::answers::{Answers, Ids, Parent, matches_after};
 use crate::engine::heads::Heads;

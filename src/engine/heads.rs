@@ -1,6 +1,7 @@
 //! The ends of the streams that were appended to of late, for the writer alone.
 //!
-//! Bounded: it is emptied when the segment is full, and then knows from which position on it is complete.
+//! Bounded: it is emptied when the segment is full, and then knows from which position on it is complete. Only the
+//! holder of the turn touches it.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};

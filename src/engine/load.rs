@@ -1,7 +1,7 @@
 //! Finds the log as it lies on the disk, brings its tail into order, and lays out the index over it.
 //!
 //! Runs when a store is opened and when a panicked writer starts again, always under the lock and with nobody
-//! writing: look, plan, apply, and only then show.
+//! writing: look, plan, apply, and only then show. The thread is the one that opens the store, or that holds the turn.
 
 use crate::engine::chain;
 use crate::engine::heads::Heads;

@@ -1,6 +1,6 @@
 //! What the engine counts while it works, and the snapshots that users see.
 //!
-//! Counters are relaxed atomics: each is true by itself, none orders anything.
+//! Counters are relaxed atomics: each is true by itself, none orders anything. Any thread counts and any asks.
 
 use std::time::Duration;
 

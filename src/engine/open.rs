@@ -1,4 +1,6 @@
 //! Opens a store: check, lock, create or read, start the threads.
+//!
+//! Runs on the caller's thread; from the lock on, nobody else writes in the directory.
 
 use std::io::ErrorKind;
 use std::time::Instant;

@@ -1,6 +1,7 @@
 //! The rows of one layer that may match a region: bounds first, then the narrowest list inside them.
 //!
-//! A stream yields candidates in the walk's direction, page by page; whether a candidate matches is the walk's business.
+//! A stream yields candidates in the walk's direction, page by page; whether a candidate matches is the walk's
+//! business, and its thread is the one that asks.
 
 use crate::error::Result;
 use crate::event::region::{Match, Region};

@@ -1,7 +1,8 @@
 //! One layer of the index: a run of positions with a finished footer, or the newest events in memory.
 //!
 //! The layers of a store cover all positions once, in order. A view holds the layers of its moment; readers of a live
-//! layer hold its lock for one page of rows at a time, and the writer for one event.
+//! layer hold its lock for one page of rows at a time, and the writer for one event. Any thread asks; one that finds
+//! the footer damaged makes it again.
 
 use crate::error::{Result, StoreError, StoreErrorKind};
 use crate::format::checkpoint::Checkpoint;

@@ -1,6 +1,7 @@
 //! The layers of a store, in order of position, and the runs over the first of them.
 //!
-//! Never changed, only replaced as a whole, so that a view keeps the ones of its moment.
+//! Never changed, only replaced as a whole, so that a view keeps the ones of its moment. Any thread reads; the turn's
+//! holder and upkeep replace.
 
 use crate::format::run::RUN_SEGMENTS;
 use crate::format::sidx::Axis16;

@@ -1,6 +1,7 @@
 //! The index of the newest events, in memory; whoever holds it guards it.
 //!
-//! Row = position - first position, as in a SIDX. Lists of rows ascend, since events come in order.
+//! Row = position - first position, as in a SIDX. Lists of rows ascend, since events come in order. Opening
+//! fills it; then only the holder of the turn adds and takes back, and any thread reads.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

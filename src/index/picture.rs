@@ -1,6 +1,7 @@
 //! A picture: layers up to one position, and the questions that one event or one stream answers.
 //!
-//! A view's picture is what its reader sees; the writer's also has the rows that it has staged and not written.
+//! A view's picture is what its reader sees, on any thread; the writer's, in its turn, also has the rows that it has
+//! staged and not written.
 
 use crate::error::{Result, StoreError};
 use crate::event::hash::entity_digest;

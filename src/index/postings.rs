@@ -1,4 +1,6 @@
 //! A list of ascending numbers in a SIDX, any of which is found by arithmetic.
+//!
+//! Any thread reads; the bytes never change.
 
 use crate::error::{Result, StoreError};
 use crate::format::sidx::{CHUNK_ITEMS, list_bytes, place};

@@ -1,4 +1,6 @@
 //! One ascending list of rows, wherever it lies: all rows, a slice in memory, postings or key pairs in a footer.
+//!
+//! Lent by a layer to whichever thread asks, for the length of one question.
 
 use std::ops::Range;
 

@@ -1,4 +1,6 @@
 //! A name dictionary of a SIDX: sorted names and the rows that bear each, searched in place.
+//!
+//! Any thread reads; the bytes never change.
 
 use core::ops::Range;
 

@@ -1,4 +1,6 @@
 //! A key table of a SIDX: sorted (16-byte key, row) pairs, searched in place.
+//!
+//! Any thread reads; the bytes never change.
 
 use crate::error::Result;
 use crate::format::sidx::Section;

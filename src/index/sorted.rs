@@ -1,4 +1,6 @@
 //! Binary search in sorted bytes on disk that notices when they are not sorted.
+//!
+//! Any thread searches; the bytes never change.
 
 use crate::error::Result;
 

@@ -1,7 +1,8 @@
 //! Walks the events that match a query, lazily and in order, through the layers of a picture.
 //!
 //! In each layer a region picks its narrowest axis and asks for its rows page by page; every candidate is then held
-//! against the whole region. Memory is one page a region, or one bit a row where names share a prefix.
+//! against the whole region. Memory is one page a region, or one bit a row where names share a prefix. Runs on the
+//! thread that asks for the next event: a reader's, or the writer's in its turn.
 
 use crate::error::Result;
 use crate::event::query::Query;

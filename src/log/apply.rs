@@ -1,7 +1,8 @@
 //! Carries out what the plan says of the tail: keep bytes aside, cut with zeros, rewrite and sync what is kept.
 //!
-//! Runs at opening only, in this order: aside, synced; zeros, synced; rewritten, synced; only then may anyone see or
-//! append. A crash at any step leaves what the same plan, made again, carries to the same end.
+//! Runs on the thread that loads the log (`engine/load.rs`), in this order: aside, synced; zeros, synced; rewritten,
+//! synced; only then may anyone see or append. A crash at any step leaves what the same plan, made again, carries to
+//! the same end.
 
 use std::io::{self, ErrorKind};
 

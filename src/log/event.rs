@@ -1,6 +1,6 @@
 //! An event as readers see it: borrowed from the map of its segment, or owned together with it.
 //!
-//! Heads are checked when an event is read; the payload, which may be large, when it is asked for.
+//! Heads are checked when an event is read; the payload, which may be large, when it is asked for. Any thread reads.
 
 use std::fmt;
 

@@ -1,6 +1,7 @@
 //! The names of the files in a store's directory and the small ones among them, read and written whole.
 //!
-//! A name is made of numbers of ours alone; nothing that a caller chose ever becomes part of a path.
+//! A name is made of numbers of ours alone; nothing that a caller chose ever becomes part of a path. The thread that
+//! opens the store reads the small files; from then on the hint is the turn's.
 
 use std::io::ErrorKind;
 

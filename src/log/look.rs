@@ -1,6 +1,7 @@
 //! Looks at what lies in the directory: which segments, what their headers say, and what follows the last valid group.
 //!
-//! Looking changes nothing. A read error is an error here, never the end of the log.
+//! Looking changes nothing. A read error is an error here, never the end of the log. Runs on the thread that opens the
+//! store; a header is also read where an index is made.
 
 use std::io::ErrorKind;
 

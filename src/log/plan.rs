@@ -1,7 +1,7 @@
 //! Judges the log as it was found: pure functions from what was seen to what must be done.
 //!
 //! It is the decision table of `docs/architecture.md`, row by row: a torn tail is cut, damage under acknowledged data
-//! never is. Nothing here reads or writes; the thread that opens the store asks. The test of each row has its number:
+//! never is. Nothing here reads or writes; the thread that loads the log asks. The test of each row has its number:
 //! rows 1 to 9, 13 and 15 are [`judge`], over what [`proven`] and [`TailEvidence::without_header`] make of the
 //! evidence; row 10 is [`first_missing`] and [`continues`]; row 11 is [`judge_footer`]. The others need no decision,
 //! since an error is passed on: row 12 is in `segment.rs`, row 14 in `look.rs`, row 16 in `scan.rs`.

@@ -1,7 +1,8 @@
 //! Walks the groups of one segment file, checking every checksum, and says where and how the walk ends.
 //!
 //! Opening, sealing and rebuilding an index all read a segment through this walk; it holds one window of bytes,
-//! grown only to the largest group, and never believes a length that leaves the file.
+//! grown only to the largest group, and never believes a length that leaves the file. It belongs to the thread that
+//! began it: the one that opens or closes the store, upkeep's, or that of a reader who met a damaged footer.
 
 use crate::error::{Result, StoreError};
 use crate::format::codec::{DecodeError, Reader};

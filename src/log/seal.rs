@@ -1,6 +1,7 @@
 //! Gives a full segment its footer, and makes a damaged one again from the frames.
 //!
-//! The index is a pure function of the segment's events, so that what is made again is the same byte for byte.
+//! The index is a pure function of the segment's events, so that what is made again is the same byte for byte. Runs
+//! on upkeep's thread, on the one that opens or closes the store, or on that of a reader who meets the damage.
 
 use std::io;
 
