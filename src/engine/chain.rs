@@ -12,22 +12,22 @@ use crate::index::sidx::Sidx;
 use crate::io::Disk;
 use crate::log::files::segment_name;
 use crate::log::look::{self, Listed};
-use crate::log::plan::{FooterEvidence, FooterVerdict, continues, judge_footer};
+use crate::log::plan::{Before, FooterEvidence, FooterVerdict, continues, judge_footer};
 use crate::log::seal::{self, Sealed};
 use crate::log::segment::Segment;
 use crate::sync::Arc;
 
-/// The checkpoint and the index in it; a checkpoint that is damaged, or of a newer version, is none.
+/// The checkpoint and the index in it; a checkpoint that is damaged is none, one that cannot be read is an error.
 pub(crate) fn read_checkpoint(
     disk: &dyn Disk,
     store_id: &[u8; 16],
-) -> Option<(Checkpoint, Option<Sidx>)> {
+) -> Result<Option<(Checkpoint, Option<Sidx>)>> {
     match open_checkpoint(disk, store_id) {
-        Ok(found) => found,
-        Err(error) => {
+        Err(error) if error.kind() == StoreErrorKind::Corrupt => {
             tracing::warn!(%error, "the checkpoint is not usable and is made again");
-            None
+            Ok(None)
         }
+        answer => answer,
     }
 }
 
@@ -82,7 +82,7 @@ fn find_entry(
 ) -> Result<SealedSegment> {
     match footer_entry(disk, store_id, listed) {
         Ok(entry) if continues(&entry, header, next) => return Ok(entry),
-        Err(error) if error.kind() == StoreErrorKind::Unsupported => return Err(error),
+        Err(error) if !is_no_footer(&error) => return Err(error),
         Err(error) => {
             tracing::info!(segment = listed.number, %error, "a segment has no usable footer")
         }
@@ -113,9 +113,20 @@ fn find_entry(
     Ok(entry_of(number, &made))
 }
 
-/// Whether a segment was sealed.
-pub(crate) fn has_footer(disk: &Arc<dyn Disk>, store_id: &[u8; 16], listed: Listed) -> bool {
-    footer_entry(disk, store_id, listed).is_ok()
+/// Whether a segment was sealed; a footer that cannot be read is an error, not an absence.
+pub(crate) fn before(disk: &Arc<dyn Disk>, store_id: &[u8; 16], listed: Listed) -> Result<Before> {
+    match footer_entry(disk, store_id, listed) {
+        Ok(_) => Ok(Before::Sealed),
+        Err(error) if is_no_footer(&error) => Ok(Before::Open),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_no_footer(error: &StoreError) -> bool {
+    matches!(
+        error.kind(),
+        StoreErrorKind::Corrupt | StoreErrorKind::NotFound
+    )
 }
 
 /// What the footer at the end of the file, or the side file in its place, says.

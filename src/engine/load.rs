@@ -103,7 +103,7 @@ pub(crate) fn load(
 
 fn gather_known(disk: &dyn Disk, store_id: &[u8; 16]) -> Result<(Known, Vec<SealedSegment>)> {
     let hint = read_hint(disk, store_id)?;
-    let checkpoint = chain::read_checkpoint(disk, store_id);
+    let checkpoint = chain::read_checkpoint(disk, store_id)?;
     let entries = checkpoint
         .as_ref()
         .map_or_else(Vec::new, |(c, _)| c.sealed.clone());
@@ -133,8 +133,8 @@ fn drop_half_made(
             return Ok(());
         }
         let before = match segments.iter().rev().nth(1) {
-            Some(listed) if chain::has_footer(disk, store_id, *listed) => Before::Sealed,
-            _ => Before::Open,
+            Some(listed) => chain::before(disk, store_id, *listed)?,
+            None => Before::Open,
         };
         match judge(&TailEvidence::without_header(newest.number, known, before)) {
             Verdict::RemoveNewest => {

@@ -438,6 +438,45 @@ fn a_read_error_is_not_the_end_of_the_log() {
         .unwrap();
 }
 
+/// A checkpoint, or the footer of the segment before a half-made one, that could not be opened once was taken for
+/// absent; without a hint, acknowledged events in the newest segment were then taken for a rotation that did not finish.
+#[test]
+fn a_file_that_cannot_be_opened_is_not_an_absent_one() {
+    let golden = golden::closed(7);
+    let mut image = golden.image.clone();
+    image.files.remove("hint");
+    let newest = image
+        .files
+        .keys()
+        .filter(|name| name.ends_with(".seg"))
+        .next_back()
+        .unwrap()
+        .clone();
+    image.files.get_mut(&newest).unwrap()[12] ^= 1;
+    for op in [Op::Open, Op::Map] {
+        for without_checkpoint in [false, true] {
+            let mut image = image.clone();
+            if without_checkpoint {
+                image.files.remove("checkpoint");
+            }
+            for nth in 0..8 {
+                let calls = std::sync::atomic::AtomicUsize::new(0);
+                let disk = Ruled::new(image.memory(), move |call| {
+                    let met = call.op == op
+                        && calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == nth;
+                    if met {
+                        Err(std::io::Error::from_raw_os_error(5))
+                    } else {
+                        Ok(())
+                    }
+                });
+                let opened = Store::open_with(script::config(disk)).map(|store| store.head());
+                assert!(opened.is_err(), "{op:?} {nth} failed, and {opened:?}");
+            }
+        }
+    }
+}
+
 /// Recovering what was just recovered changes nothing more, in a real directory too.
 #[test]
 fn recovery_of_a_recovered_store_changes_nothing() {
