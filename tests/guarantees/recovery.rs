@@ -448,8 +448,7 @@ fn a_file_that_cannot_be_opened_is_not_an_absent_one() {
     let newest = image
         .files
         .keys()
-        .filter(|name| name.ends_with(".seg"))
-        .next_back()
+        .rfind(|name| name.ends_with(".seg"))
         .unwrap()
         .clone();
     image.files.get_mut(&newest).unwrap()[12] ^= 1;
