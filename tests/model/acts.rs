@@ -58,6 +58,7 @@ enum Verdict {
     Replay(u64),
     Conflict(Vec<u64>),
     NoParent,
+    Beyond,
 }
 
 macro_rules! describe {
@@ -346,6 +347,9 @@ impl World {
             let (ask, after) = match condition {
                 Wanted::Unless(ask, after) | Wanted::Only(ask, after) => (ask, *after),
             };
+            if after > self.model.head() {
+                return Verdict::Beyond;
+            }
             let fitting = self.model.facts.iter().filter(|f| f.position > after);
             let found: Vec<u64> = fitting
                 .filter(|fact| ask.fits(fact))
@@ -407,6 +411,11 @@ impl World {
                 self.said.refused += 1;
                 assert_eq!(error.kind(), StoreErrorKind::Argument, "{error}");
                 assert!(error.to_string().contains("append it first"), "{error}");
+            }
+            (Verdict::Beyond, Err(error)) => {
+                self.said.refused += 1;
+                assert_eq!(error.kind(), StoreErrorKind::Argument, "{error}");
+                assert!(error.to_string().contains("looks after"), "{error}");
             }
             (verdict, outcome) => panic!("{verdict:?} expected of {submission:?}, got {outcome:?}"),
         }
