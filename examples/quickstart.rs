@@ -1,12 +1,7 @@
-//! The first half hour: open a store, append under conditions, read back. Run it twice to see what a conflict says.
+//! The program of the README. Run it twice: the second run shows what a conflict says.
 
 use quipu::prelude::*;
 use serde::{Deserialize, Serialize};
-
-#[derive(Serialize, Deserialize)]
-struct Placed {
-    cents: u64,
-}
 
 #[derive(Serialize, Deserialize)]
 struct Paid {
@@ -21,31 +16,20 @@ const PATH: &str = concat!(
 );
 
 fn main() -> quipu::Result<()> {
-    let path = std::env::args().nth(1).unwrap_or(PATH.to_owned());
-    let store = Store::open(&path)?; // creates, locks, recovers
+    let store = Store::open(std::env::args().nth(1).unwrap_or(PATH.to_owned()))?;
     let order = Coordinate::new("order:1042", "shop:berlin")?; // entity, scope
 
     let new = AppendOptions::new().expect_no_stream();
-    match store.append_with_options(&order, PLACED, &Placed { cents: 4200 }, new) {
+    match store.append_with_options(&order, PLACED, &4200, new) {
         Ok(placed) => println!("paid: {}", pay(&store, &order, &placed)?),
         Err(error) if error.kind() == StoreErrorKind::Conflict => println!("conflict: {error}"),
         Err(error) => return Err(error),
     }
-
     for event in store.stream("order:1042")? {
-        let event = event?;
-        println!(
-            "{} {} {}",
-            event.position(),
-            event.recorded_at(),
-            event.kind()
-        );
+        println!("{}", event?);
     }
-    for event in store.query(
-        Region::entity_prefix("order:")
-            .kind("order.paid")
-            .tag("customer:7"),
-    )? {
+    let paid = Region::entity_prefix("order:").kind("order.paid");
+    for event in store.query(paid.tag("customer:7"))? {
         println!("paid by {}", event?.payload::<Paid>()?.by);
     }
     store.close()
@@ -58,12 +42,6 @@ fn pay(store: &Store, order: &Coordinate, placed: &Receipt) -> quipu::Result<Rec
         .idempotency_key("payment-77") // a retry returns the first receipt
         .tag("customer:7")
         .caused_by(placed); // its parent; the correlation follows
-    store.append_with_options(
-        order,
-        PAID,
-        &Paid {
-            by: "card".to_owned(),
-        },
-        options,
-    )
+    let by = "card".to_owned();
+    store.append_with_options(order, PAID, &Paid { by }, options)
 }
