@@ -291,3 +291,22 @@ fn what_was_acknowledged_is_there_when_the_store_is_opened_again() {
         }
     });
 }
+
+/// The hint is what tells a torn tail from damage after a power cut, so it must not stay in the page cache for ever.
+#[test]
+fn an_idle_store_makes_its_hint_durable() {
+    let (synced, hints) = mpsc::channel();
+    let disk = Ruled::new(MemoryDisk::new(), move |call| {
+        if call.op == Op::Sync && call.name == "hint" {
+            let _ = synced.send(());
+        }
+        Ok(())
+    });
+    let store = Store::open_with(script::config(disk)).unwrap();
+    while hints.try_recv().is_ok() {}
+    store.append(&place(), KIND, &1).unwrap();
+
+    let synced = hints.recv_timeout(PATIENCE);
+
+    assert!(synced.is_ok(), "the hint was not synced");
+}
