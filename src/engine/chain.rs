@@ -17,13 +17,14 @@ use crate::log::seal::{self, Sealed};
 use crate::log::segment::Segment;
 use crate::sync::Arc;
 
-/// The checkpoint and the index in it; a checkpoint that is damaged is none, one that cannot be read is an error.
+/// The checkpoint and the index in it; one that is damaged or of another version is none, one that cannot be read is an
+/// error.
 pub(crate) fn read_checkpoint(
     disk: &dyn Disk,
     store_id: &[u8; 16],
 ) -> Result<Option<(Checkpoint, Option<Sidx>)>> {
     match open_checkpoint(disk, store_id) {
-        Err(error) if error.kind() == StoreErrorKind::Corrupt => {
+        Err(error) if is_unusable(&error) => {
             tracing::warn!(%error, "the checkpoint is not usable and is made again");
             Ok(None)
         }
@@ -82,7 +83,7 @@ fn find_entry(
 ) -> Result<SealedSegment> {
     match footer_entry(disk, store_id, listed) {
         Ok(entry) if continues(&entry, header, next) => return Ok(entry),
-        Err(error) if !is_no_footer(&error) => return Err(error),
+        Err(error) if !is_unusable(&error) => return Err(error),
         Err(error) => {
             tracing::info!(segment = listed.number, %error, "a segment has no usable footer")
         }
@@ -117,15 +118,17 @@ fn find_entry(
 pub(crate) fn before(disk: &Arc<dyn Disk>, store_id: &[u8; 16], listed: Listed) -> Result<Before> {
     match footer_entry(disk, store_id, listed) {
         Ok(_) => Ok(Before::Sealed),
-        Err(error) if is_no_footer(&error) => Ok(Before::Open),
+        Err(error) if error.kind() == StoreErrorKind::Unsupported => Ok(Before::Sealed),
+        Err(error) if is_unusable(&error) => Ok(Before::Open),
         Err(error) => Err(error),
     }
 }
 
-fn is_no_footer(error: &StoreError) -> bool {
+/// Whether a derived file is to be made again: it was read, and is not there, is damaged, or is of another version.
+fn is_unusable(error: &StoreError) -> bool {
     matches!(
         error.kind(),
-        StoreErrorKind::Corrupt | StoreErrorKind::NotFound
+        StoreErrorKind::Corrupt | StoreErrorKind::NotFound | StoreErrorKind::Unsupported
     )
 }
 

@@ -322,7 +322,7 @@ impl Layer {
         })
     }
 
-    /// Asks the footer; if it is damaged, makes it again from the segment and asks once more.
+    /// Asks the footer; if it is damaged or of another version, makes it again from the segment and asks once more.
     fn with<T>(&self, mut ask: impl FnMut(&Sidx) -> Result<T>) -> Result<T> {
         let Rows::Fixed(Fixed {
             index,
@@ -339,7 +339,12 @@ impl Layer {
             None => self.open_footer(index, source).and_then(|sidx| ask(&sidx)),
         };
         match first {
-            Err(error) if error.kind() == StoreErrorKind::Corrupt => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    StoreErrorKind::Corrupt | StoreErrorKind::Unsupported
+                ) =>
+            {
                 let alone = mending.lock();
                 let sidx = self.rebuild(index, source, error)?;
                 drop(alone);
