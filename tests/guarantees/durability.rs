@@ -1,12 +1,12 @@
 //! Durability: an answer that says durable comes after the sync, and readers see nothing before it.
 
 use crate::support::dice::Dice;
+use crate::support::disk::TestDisk;
 use crate::support::held::Held;
 use crate::support::places::on_each;
 use crate::support::power::{Keep, PowerDisk};
 use crate::support::ruled::{Call, Op, Ruled};
 use crate::support::script::{self, KIND};
-use quipu::io::MemoryDisk;
 use quipu::prelude::*;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ type Deeds = Vec<(&'static str, u64)>;
 /// A disk that notes what changes the log and the hint, and what readers of the store see meanwhile.
 fn watched(deeds: &Arc<Mutex<Deeds>>, watched: &Arc<Mutex<Option<Store>>>) -> Ruled {
     let (deeds, store) = (Arc::clone(deeds), Arc::clone(watched));
-    Ruled::new(MemoryDisk::new(), move |call: Call<'_>| {
+    Ruled::new(TestDisk::new(), move |call: Call<'_>| {
         let deed = match (call.op, call.name) {
             (Op::Write, "segments/0000000001.seg") => "write",
             (Op::Sync, "segments/0000000001.seg") => "sync",
@@ -141,7 +141,7 @@ fn a_buffered_append_is_answered_after_every_earlier_durable_one() {
 #[test]
 fn a_buffered_append_is_synced_by_itself_after_the_interval() {
     let (tell, synced) = mpsc::channel();
-    let disk = Ruled::new(MemoryDisk::new(), move |call: Call<'_>| {
+    let disk = Ruled::new(TestDisk::new(), move |call: Call<'_>| {
         if call.op == Op::Sync && call.name.ends_with(".seg") {
             tell.send(()).ok();
         }
@@ -296,7 +296,7 @@ fn what_was_acknowledged_is_there_when_the_store_is_opened_again() {
 #[test]
 fn an_idle_store_makes_its_hint_durable() {
     let (synced, hints) = mpsc::channel();
-    let disk = Ruled::new(MemoryDisk::new(), move |call| {
+    let disk = Ruled::new(TestDisk::new(), move |call| {
         if call.op == Op::Sync && call.name == "hint" {
             let _ = synced.send(());
         }

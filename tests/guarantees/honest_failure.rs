@@ -1,10 +1,10 @@
 //! Honest failure: what the disk did not do is never reported as done, and never tried again as if it could be.
 
 use crate::support::dice::Dice;
+use crate::support::disk::TestDisk;
 use crate::support::power::{Keep, PowerDisk};
 use crate::support::ruled::{Call, Gate, Op, Ruled};
 use crate::support::script::{self, How, KIND, Ledger};
-use quipu::io::MemoryDisk;
 use quipu::prelude::*;
 use std::io;
 use std::sync::Arc;
@@ -75,7 +75,7 @@ fn assert_poisoned(store: &Store, visible: u64) {
 
 #[test]
 fn a_failed_sync_is_an_unknown_outcome_and_is_never_tried_again() {
-    let memory = MemoryDisk::new();
+    let memory = TestDisk::new();
     let sync = Switch::default();
     let disk = Ruled::new(memory.clone(), sync.rule(EIO, on_first(Op::Sync)));
     let store = Store::open_with(script::config(disk)).unwrap();
@@ -95,7 +95,7 @@ fn a_failed_sync_is_an_unknown_outcome_and_is_never_tried_again() {
 
 #[test]
 fn a_failed_write_is_an_unknown_outcome() {
-    let memory = MemoryDisk::new();
+    let memory = TestDisk::new();
     let write = Switch::default();
     let disk = Ruled::new(memory.clone(), write.rule(EIO, on_segment(Op::Write)));
     let store = Store::open_with(script::config(disk)).unwrap();
@@ -115,7 +115,7 @@ fn a_failed_write_is_an_unknown_outcome() {
 /// group asked for a sync; that one succeeded over lost bytes, and the receipt said durable.
 #[test]
 fn a_sync_that_failed_at_rotation_is_never_tried_again() {
-    let memory = MemoryDisk::new();
+    let memory = TestDisk::new();
     let (sync, gate) = (Switch::default(), Arc::new(Gate::default()));
     let (fail, passed) = (sync.rule(EIO, on_first(Op::Sync)), Arc::clone(&gate));
     let disk = Ruled::new(memory, move |call| {
@@ -154,7 +154,7 @@ fn a_sync_that_failed_at_rotation_is_never_tried_again() {
 fn every_caller_of_a_failed_group_is_answered() {
     let (sync, gate) = (Switch::default(), Arc::new(Gate::default()));
     let (fail, passed) = (sync.rule(EIO, on_segment(Op::Sync)), Arc::clone(&gate));
-    let disk = Ruled::new(MemoryDisk::new(), move |call| {
+    let disk = Ruled::new(TestDisk::new(), move |call| {
         if on_segment(Op::Write)(call) {
             passed.pass();
         }
@@ -222,7 +222,7 @@ fn what_recovery_shows_after_a_failed_sync_survives_a_power_cut() {
 #[test]
 fn store_goes_on_after_disk_full_and_space_returned() {
     for op in [Op::Write, Op::Create, Op::SetLen, Op::Map] {
-        let memory = MemoryDisk::new();
+        let memory = TestDisk::new();
         let full = Switch::default();
         let disk = Ruled::new(memory.clone(), full.rule(ENOSPC, on_segment(op)));
         let store = Store::open_with(script::config(disk)).unwrap();
@@ -272,7 +272,7 @@ fn no_failing_call_loses_what_was_acknowledged() {
     units.iter_mut().for_each(|unit| unit.how = How::Append);
     for (errno, sticky) in [(EIO, false), (EIO, true), (ENOSPC, false), (ENOSPC, true)] {
         for nth in 0.. {
-            let memory = MemoryDisk::new();
+            let memory = TestDisk::new();
             let calls = Arc::new(AtomicUsize::new(0));
             let counted = Arc::clone(&calls);
             let disk = Ruled::new(memory.clone(), move |call| {
@@ -304,7 +304,7 @@ fn no_failing_call_loses_what_was_acknowledged() {
     }
 }
 
-fn panicking(memory: &MemoryDisk, panics: usize) -> Ruled {
+fn panicking(memory: &TestDisk, panics: usize) -> Ruled {
     let left = AtomicUsize::new(panics);
     Ruled::new(memory.clone(), move |call| {
         let armed = on_segment(Op::Write)(call) && call.end > 4096 && call.end < 200_000;
@@ -321,7 +321,7 @@ fn panicking(memory: &MemoryDisk, panics: usize) -> Ruled {
 
 #[test]
 fn a_panic_in_the_writer_answers_everyone_and_poisons() {
-    let memory = MemoryDisk::new();
+    let memory = TestDisk::new();
     let store = Store::open_with(script::config(panicking(&memory, 1))).unwrap();
     let failed = store.append(&place(), KIND, &1).unwrap_err();
     assert_eq!(failed.kind(), StoreErrorKind::OutcomeUnknown);
@@ -333,7 +333,7 @@ fn a_panic_in_the_writer_answers_everyone_and_poisons() {
 
 #[test]
 fn a_writer_that_panicked_starts_again_as_often_as_the_policy_says() {
-    let memory = MemoryDisk::new();
+    let memory = TestDisk::new();
     let policy = RestartPolicy::Limited { attempts: 2 };
     let config = script::config(panicking(&memory, 3)).restart_policy(policy);
     let store = Store::open_with(config).unwrap();
@@ -344,7 +344,7 @@ fn a_writer_that_panicked_starts_again_as_often_as_the_policy_says() {
     assert_poisoned(&store, 0);
     drop(store);
 
-    let memory = MemoryDisk::new();
+    let memory = TestDisk::new();
     let config = script::config(panicking(&memory, 1)).restart_policy(policy);
     let store = Store::open_with(config).unwrap();
     store.append(&place(), KIND, &1).unwrap_err();
@@ -361,7 +361,7 @@ fn a_writer_that_panicked_starts_again_as_often_as_the_policy_says() {
 #[test]
 fn no_policy_restarts_a_writer_whose_disk_failed() {
     let sync = Switch::default();
-    let disk = Ruled::new(MemoryDisk::new(), sync.rule(EIO, on_segment(Op::Sync)));
+    let disk = Ruled::new(TestDisk::new(), sync.rule(EIO, on_segment(Op::Sync)));
     let policy = RestartPolicy::Limited { attempts: 9 };
     let store = Store::open_with(script::config(disk).restart_policy(policy)).unwrap();
     store.append(&place(), KIND, &1).unwrap();

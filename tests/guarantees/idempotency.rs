@@ -1,10 +1,10 @@
 //! Idempotency: a repeated submission gets its first receipts, for ever.
 
+use crate::support::disk::TestDisk;
 use crate::support::held::Held;
 use crate::support::places::{on_each, rotated};
 use crate::support::power::PowerDisk;
 use crate::support::script::{self, KIND};
-use quipu::io::MemoryDisk;
 use quipu::prelude::*;
 use quipu::{MAX_IDEMPOTENCY_KEY_BYTES, Result};
 
@@ -97,7 +97,7 @@ fn a_retry_after_a_kill_gets_the_first_receipts() {
 
 #[test]
 fn a_retry_after_an_unknown_outcome_is_written_once() {
-    let memory = MemoryDisk::new();
+    let memory = TestDisk::new();
     let held = Held::on(memory.clone());
     append(&held.store, 0, AppendOptions::new()).unwrap();
     held.fail_syncs();

@@ -1,9 +1,9 @@
 //! Lifecycle: closing closes for everyone and reports, dropping loses nothing, and nothing outlives the store.
 
 use crate::support::child::{self, Role};
+use crate::support::disk::TestDisk;
 use crate::support::ruled::{Gate, Op, Ruled};
 use crate::support::script::{self, KIND};
-use quipu::io::MemoryDisk;
 use quipu::prelude::*;
 use std::future::Future;
 use std::pin::Pin;
@@ -40,8 +40,8 @@ where
 }
 
 /// A store whose writer waits before each write to a segment while the gate is shut.
-fn gated() -> (Store, MemoryDisk, Arc<Gate>) {
-    let (memory, gate) = (MemoryDisk::new(), Arc::new(Gate::default()));
+fn gated() -> (Store, TestDisk, Arc<Gate>) {
+    let (memory, gate) = (TestDisk::new(), Arc::new(Gate::default()));
     let passed = Arc::clone(&gate);
     let disk = Ruled::new(memory.clone(), move |call| {
         if call.op == Op::Write && call.name.ends_with("1.seg") {
@@ -132,7 +132,7 @@ fn what_was_read_stays_readable_after_the_close() {
 
 #[test]
 fn dropping_the_last_handle_loses_nothing() {
-    let memory = MemoryDisk::new();
+    let memory = TestDisk::new();
     let store = Store::open_with(script::config(memory.clone())).unwrap();
     let buffered = AppendOptions::new().durability(Durability::Buffered);
     let tickets: Vec<Ticket> = (0..50)
@@ -263,7 +263,7 @@ fn no_thread_and_no_file_outlives_the_store() {
 
 #[test]
 fn an_opening_that_fails_leaves_no_lock() {
-    let memory = MemoryDisk::new();
+    let memory = TestDisk::new();
     let disk = Ruled::new(memory.clone(), |call| match call.op {
         Op::Map => Err(std::io::ErrorKind::OutOfMemory.into()),
         _ => Ok(()),

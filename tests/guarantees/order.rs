@@ -1,11 +1,11 @@
 //! Order: positions and revisions are dense, times rise, and readers see a prefix.
 
+use crate::support::disk::TestDisk;
 use crate::support::ends::Ends;
 use crate::support::held::Held;
 use crate::support::places::{on_each, rotated};
 use crate::support::script::{self, KIND, read_all};
 use crate::support::times::TestClock;
-use quipu::io::MemoryDisk;
 use quipu::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -201,7 +201,7 @@ const MOMENTS: [(u64, u64); 8] = [
 #[test]
 fn recorded_times_rise_whatever_the_clock_does() {
     let clock = TestClock::at(0);
-    let disk = MemoryDisk::new();
+    let disk = TestDisk::new();
     let open = || {
         let config = script::config(disk.clone()).clock(Arc::new(clock.clone()));
         Store::open_with(config).unwrap()

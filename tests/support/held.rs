@@ -1,8 +1,9 @@
 //! A store whose disk is held up on demand, so that a test decides which submissions share a group and when it ends.
 
+use super::disk::TestDisk;
 use super::ruled::{Call, Gate, Op, Ruled};
 use super::script;
-use quipu::io::{Disk, MemoryDisk};
+use quipu::io::Disk;
 use quipu::prelude::*;
 use std::io;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ pub(crate) struct Held {
 
 impl Held {
     pub(crate) fn new() -> Self {
-        Self::on(MemoryDisk::new())
+        Self::on(TestDisk::new())
     }
 
     pub(crate) fn on(disk: impl Disk + 'static) -> Self {
@@ -33,7 +34,7 @@ impl Held {
 
     /// In memory, with some settings of the test's.
     pub(crate) fn with(set: impl FnOnce(StoreConfig) -> StoreConfig) -> Self {
-        Self::opened(MemoryDisk::new(), set)
+        Self::opened(TestDisk::new(), set)
     }
 
     fn opened(disk: impl Disk + 'static, set: impl FnOnce(StoreConfig) -> StoreConfig) -> Self {

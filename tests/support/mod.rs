@@ -4,6 +4,7 @@
 pub(crate) mod child;
 pub(crate) mod cuts;
 pub(crate) mod dice;
+pub(crate) mod disk;
 pub(crate) mod ends;
 pub(crate) mod golden;
 pub(crate) mod held;
