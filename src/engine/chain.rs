@@ -118,7 +118,8 @@ fn find_entry(
 pub(crate) fn before(disk: &Arc<dyn Disk>, store_id: &[u8; 16], listed: Listed) -> Result<Before> {
     match footer_entry(disk, store_id, listed) {
         Ok(_) => Ok(Before::Sealed),
-        Err(error) if error.kind() == StoreErrorKind::Unsupported => Ok(Before::Sealed),
+        // Of another version it says neither.
+        Err(error) if error.kind() == StoreErrorKind::Unsupported => Err(error),
         Err(error) if is_unusable(&error) => Ok(Before::Open),
         Err(error) => Err(error),
     }

@@ -201,7 +201,7 @@ fn a_retry_of_a_durable_original_needs_no_sync() {
 /// The history that a power cut leaves when nothing that was not synced reached the disk.
 fn left_by_a_cut(disk: &PowerDisk) -> u64 {
     let image = disk.cut(Keep::Nothing, &mut Dice::new(1));
-    let store = Store::open_with(script::config(image.memory())).unwrap();
+    let store = Store::open_with(script::config(image.disk())).unwrap();
     let left = store.head().position.get();
     assert_eq!(script::read_all(&store).unwrap().len() as u64, left);
     left

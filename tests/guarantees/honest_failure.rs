@@ -213,7 +213,7 @@ fn what_recovery_shows_after_a_failed_sync_survives_a_power_cut() {
     let mut dice = Dice::new(1);
     for keep in [Keep::Nothing, Keep::Some, Keep::Everything] {
         let image = reopened.cut(keep, &mut dice);
-        let after = Store::open_with(script::config(image.memory())).unwrap();
+        let after = Store::open_with(script::config(image.disk())).unwrap();
         assert_eq!(after.head(), shown, "{keep:?}");
     }
 }

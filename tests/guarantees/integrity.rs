@@ -95,7 +95,7 @@ fn no_flipped_bit_under_acknowledged_events_lets_a_killed_store_open() {
         .unwrap();
     for at in (0..160).chain(4096..=used) {
         let image = golden.with(name, |bytes| bytes[at] ^= 1 << (at % 8));
-        let opened = Store::open_with(golden::config(&image.memory()));
+        let opened = Store::open_with(golden::config(&image.disk()));
         let error = opened.expect_err("damage under acknowledged events");
         assert!(DAMAGE.contains(&error.kind()), "byte {at}: {error}");
         assert!(error.to_string().contains(name), "byte {at}: {error}");
@@ -136,7 +136,7 @@ fn events_behind_a_damaged_frame_are_not_absent_when_the_footer_is_damaged_too()
             bytes[450_000] ^= 1;
             bytes[footer_byte] ^= 1;
         });
-        let Ok(store) = Store::open_with(golden::config(&image.memory())) else {
+        let Ok(store) = Store::open_with(golden::config(&image.disk())) else {
             continue;
         };
         for (position, id, ..) in &golden.answers.events {
@@ -155,7 +155,7 @@ fn events_behind_a_damaged_frame_are_not_absent_when_the_footer_is_damaged_too()
 #[test]
 fn each_event_is_chained_to_the_one_before_it_in_its_stream() {
     let golden = golden::closed(3);
-    let store = Store::open_with(golden::config(&golden.image.memory())).unwrap();
+    let store = Store::open_with(golden::config(&golden.image.disk())).unwrap();
     for event in store.query(Query::all()).unwrap() {
         let event = event.unwrap();
         match store.previous(&event).unwrap() {
@@ -194,7 +194,7 @@ fn iterator_is_fused_after_an_error() {
         let second = bytes.windows(6).rposition(|w| w == b"bbbbbb").unwrap() - 300_000;
         bytes[second - 40..second].fill(0xff);
     });
-    let store = Store::open_with(golden::config(&image.memory())).unwrap();
+    let store = Store::open_with(golden::config(&image.disk())).unwrap();
     let mut events = store.query(Query::all()).unwrap();
     let good = events.by_ref().take_while(Result::is_ok).count();
     assert_eq!(good, 1);

@@ -1,8 +1,8 @@
 //! Isolation: one writer a directory, whichever path leads to it, until its process ends.
 
 use crate::support::child::{self, Role};
+use crate::support::disk::TestDisk;
 use crate::support::script::KIND;
-use quipu::io::MemoryDisk;
 use quipu::prelude::*;
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -45,7 +45,7 @@ fn second_writer_is_refused_in_this_process() {
 
 #[test]
 fn second_writer_is_refused_in_memory() {
-    let memory = Arc::new(MemoryDisk::new());
+    let memory = Arc::new(TestDisk::new());
     let open = || Store::open_with(StoreConfig::on_disk(memory.clone()));
     let store = open().unwrap();
     is_locked(open(), std::process::id());

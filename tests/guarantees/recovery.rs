@@ -3,11 +3,11 @@
 use crate::support::child::{self, Role};
 use crate::support::cuts::{cut_everywhere, seeds};
 use crate::support::dice::Dice;
+use crate::support::disk::TestDisk;
 use crate::support::golden::{self, Golden};
 use crate::support::power::{Image, Keep, PowerDisk};
 use crate::support::ruled::{Op, Ruled};
 use crate::support::script::{self, KIND, Sent};
-use quipu::io::MemoryDisk;
 use quipu::prelude::*;
 
 const FIRST: &str = "segments/0000000001.seg";
@@ -20,7 +20,7 @@ fn place() -> Coordinate {
 
 /// Opening fails, names `file`, and leaves everything as it is.
 fn is_refused(image: &Image, file: &str, what: &str) {
-    let memory = image.memory();
+    let memory = image.disk();
     let error = Store::open_with(golden::config(&memory)).expect_err(what);
     assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{what}: {error}");
     assert!(error.to_string().contains(file), "{what}: {error}");
@@ -40,7 +40,7 @@ fn is_whole(golden: &Golden, image: &Image, what: &str) {
     golden
         .survives(image, what)
         .unwrap_or_else(|e| panic!("{what}: {e}"));
-    let memory = image.memory();
+    let memory = image.disk();
     let store = Store::open_with(golden::config(&memory)).unwrap();
     let head = store.append(&place(), KIND, &1).unwrap().position();
     store.close().unwrap();
@@ -81,7 +81,7 @@ fn what_was_shown_after_a_kill_survives_a_power_cut() {
     );
     for seed in 0..8 {
         let image = killed.cut(Keep::Some, &mut Dice::new(seed));
-        let after = Store::open_with(script::config(image.memory())).unwrap();
+        let after = Store::open_with(script::config(image.disk())).unwrap();
         assert_eq!(after.head(), store.head(), "seed {seed}");
     }
 }
@@ -215,7 +215,7 @@ fn sealed_segment_without_a_good_footer_gets_one() {
 fn derived_files_are_made_again_byte_for_byte() {
     let closed = golden::closed(7);
     let reopened = |image: &Image| {
-        let memory = image.memory();
+        let memory = image.disk();
         let store = Store::open_with(golden::config(&memory)).unwrap();
         assert_eq!(store.query(Query::all()).unwrap().count(), 15);
         store.close().unwrap();
@@ -284,7 +284,7 @@ fn missing_and_mixed_up_files_are_refused() {
 /// An older copy of the newest segment was put back: all is valid in it, and acknowledged events are missing.
 #[test]
 fn acked_data_is_never_truncated() {
-    let memory = MemoryDisk::new();
+    let memory = TestDisk::new();
     let store = Store::open_with(golden::config(&memory)).unwrap();
     store.append(&place(), KIND, &1).unwrap();
     let older = Image::of(&memory).files.remove(FIRST).unwrap();
@@ -320,7 +320,7 @@ fn every_truncation_of_acknowledged_groups_is_refused() {
 /// The same without acknowledgement: the last groups were buffered. Every tail that a crash leaves opens.
 #[test]
 fn every_torn_tail_of_unacknowledged_groups_is_cut() {
-    let memory = MemoryDisk::new();
+    let memory = TestDisk::new();
     let store = Store::open_with(script::config(memory.clone())).unwrap();
     let acked = store.append(&place(), KIND, &1).unwrap();
     let mut ends = vec![end_of(&memory)];
@@ -347,7 +347,7 @@ fn every_torn_tail_of_unacknowledged_groups_is_cut() {
                 true => bytes.truncate(kept),
                 false => bytes[kept..].fill(0),
             }
-            let memory = image.memory();
+            let memory = image.disk();
             let store = Store::open_with(script::config(memory.clone()))
                 .unwrap_or_else(|e| panic!("{kept} kept, cut {cut}: {e}"));
             assert_eq!(
@@ -365,7 +365,7 @@ fn every_torn_tail_of_unacknowledged_groups_is_cut() {
     }
 }
 
-fn end_of(disk: &MemoryDisk) -> usize {
+fn end_of(disk: &TestDisk) -> usize {
     Image::of(disk).files[FIRST]
         .iter()
         .rposition(|b| *b != 0)
@@ -385,7 +385,7 @@ fn a_cut_tail_is_kept_aside() {
     let image = golden.with(FIRST, |bytes| {
         bytes[end..end + 40].copy_from_slice(&[0xab; 40])
     });
-    let memory = image.memory();
+    let memory = image.disk();
     let store = Store::open_with(golden::config(&memory)).unwrap();
     assert_eq!(store.head(), golden.answers.head());
     let after = Image::of(&memory);
@@ -413,7 +413,7 @@ fn half_made_next_segment_is_taken_away() {
 #[test]
 fn a_read_error_is_not_the_end_of_the_log() {
     let golden = golden::killed(7);
-    let memory = golden.image.memory();
+    let memory = golden.image.disk();
     for nth in 0.. {
         let reads = std::sync::atomic::AtomicUsize::new(0);
         let disk = Ruled::new(memory.clone(), move |call| {
@@ -460,7 +460,7 @@ fn a_file_that_cannot_be_opened_is_not_an_absent_one() {
             }
             for nth in 0..8 {
                 let calls = std::sync::atomic::AtomicUsize::new(0);
-                let disk = Ruled::new(image.memory(), move |call| {
+                let disk = Ruled::new(image.disk(), move |call| {
                     let met = call.op == op
                         && calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == nth;
                     if met {

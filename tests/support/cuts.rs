@@ -66,7 +66,7 @@ impl Cut<'_> {
     /// How many events the store holds after recovery, or what is wrong.
     fn recovered(&self) -> Result<usize, String> {
         let opened = catch_unwind(AssertUnwindSafe(|| {
-            let store = Store::open_with(script::config(self.image.memory()))
+            let store = Store::open_with(script::config(self.image.disk()))
                 .map_err(|e| format!("refused: {e}"))?;
             script::check(&store, &self.sent, self.durable)
         }));

@@ -1,8 +1,8 @@
 //! A store with a bit of everything in it, as files, and the question whether a store answers like it.
 
+use super::disk::TestDisk;
 use super::power::Image;
 use super::script::KIND;
-use quipu::io::MemoryDisk;
 use quipu::prelude::*;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub(crate) struct Answers {
     head: Head,
 }
 
-pub(crate) fn config(disk: &MemoryDisk) -> StoreConfig {
+pub(crate) fn config(disk: &TestDisk) -> StoreConfig {
     StoreConfig::on_disk(Arc::new(disk.clone()))
         .segment_bytes(1024 * 1024)
         .buffered_sync_interval(Duration::from_secs(3600))
@@ -61,7 +61,7 @@ fn fill(store: &Store, large: usize) {
 
 /// A store as a kill leaves it.
 pub(crate) fn killed(large: usize) -> Golden {
-    let memory = MemoryDisk::new();
+    let memory = TestDisk::new();
     let store = Store::open_with(config(&memory)).unwrap();
     fill(&store, large);
     let mut image = Image::of(&memory);
@@ -72,7 +72,7 @@ pub(crate) fn killed(large: usize) -> Golden {
 
 /// A store as a close leaves it.
 pub(crate) fn closed(large: usize) -> Golden {
-    let memory = MemoryDisk::new();
+    let memory = TestDisk::new();
     let store = Store::open_with(config(&memory)).unwrap();
     fill(&store, large);
     let answers = Answers::of(&store).unwrap();
@@ -106,7 +106,7 @@ impl Golden {
         image: &Image,
         what: impl std::fmt::Display,
     ) -> quipu::Result<()> {
-        let store = Store::open_with(config(&image.memory()))?;
+        let store = Store::open_with(config(&image.disk()))?;
         assert_eq!(store.head(), self.answers.head, "{what}: another head");
         let answers = Answers::of(&store)?;
         assert!(

@@ -4,6 +4,7 @@
 //! after the cut or not, one 512-byte sector and one name at a time; a file's length is apart from its bytes.
 
 use super::dice::Dice;
+use super::disk::TestDisk;
 use quipu::io::{Access, Disk, DiskFile, DiskLock, Entry, LockError, Map, MemoryDisk};
 use std::collections::BTreeMap;
 use std::io;
@@ -123,9 +124,21 @@ impl PowerDisk {
 }
 
 impl Image {
-    /// A disk in memory with these files.
-    pub(crate) fn memory(&self) -> MemoryDisk {
+    /// A disk with these files.
+    pub(crate) fn disk(&self) -> TestDisk {
+        let disk = TestDisk::new();
+        self.write_into(&disk);
+        disk
+    }
+
+    fn memory(&self) -> MemoryDisk {
         let disk = MemoryDisk::new();
+        self.write_into(&disk);
+        disk
+    }
+
+    fn write_into(&self, disk: &dyn Disk) {
+        disk.prepare().unwrap();
         for dir in &self.dirs {
             disk.create_dir(dir).unwrap();
         }
@@ -138,7 +151,6 @@ impl Image {
                 }
             }
         }
-        disk
     }
 
     /// All files of a disk.
