@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::map::Map;
+use super::watch::{Pause, Watch};
 
 /// How [`Disk::open`] opens a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +90,14 @@ pub trait Disk: Send + Sync + Debug {
 
     /// Whether space reserved ahead by writing zeros makes later syncs cheaper here.
     fn preallocates(&self) -> bool;
+
+    /// Begins to watch the file `name`, which need not exist; one who looks only after this misses no change.
+    ///
+    /// A disk that says nothing about changes leaves this out: its watch pauses between looks.
+    fn watch(&self, name: &str) -> Box<dyn Watch> {
+        let _ = name;
+        Box::new(Pause::default())
+    }
 }
 
 /// One open file. Every call may be made by several threads at once.

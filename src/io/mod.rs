@@ -26,14 +26,18 @@ mod disk;
 mod exact;
 mod map;
 mod memory;
+#[cfg(target_os = "linux")]
+mod notify;
 mod real;
 mod replace;
+mod watch;
 
 pub use clock::{Clock, SystemClock};
 pub use disk::{Access, Disk, DiskFile, DiskLock, Entry, LockError};
 pub use map::Map;
 pub use memory::MemoryDisk;
 pub use real::RealDisk;
+pub use watch::Watch;
 
 pub(crate) use exact::{read_exact_at, write_all_at};
 pub(crate) use replace::replace;

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use super::disk::{
     Access, Disk, DiskFile, DiskLock, Entry, LockError, check_name, not_a_directory,
-    not_a_regular_file,
+    not_a_regular_file, parent,
 };
 use super::exact::write_all_at;
 use super::map::Map;
+use super::watch::{Pause, Watch};
 
 /// Where the lock's owner leaves its process id, in decimal; only for messages.
 const LOCK_FILE: &str = "lock";
@@ -131,6 +132,26 @@ impl Disk for RealDisk {
     fn preallocates(&self) -> bool {
         true
     }
+
+    fn watch(&self, name: &str) -> Box<dyn Watch> {
+        match self.dir_path(parent(name)).and_then(|dir| watch_dir(&dir)) {
+            Ok(watch) => watch,
+            Err(error) => {
+                tracing::debug!(name, %error, "nobody tells of changes; they are looked for");
+                Box::new(Pause::default())
+            }
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn watch_dir(dir: &Path) -> io::Result<Box<dyn Watch>> {
+    Ok(Box::new(super::notify::Notices::of(dir)?))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn watch_dir(_: &Path) -> io::Result<Box<dyn Watch>> {
+    Ok(Box::new(Pause::default()))
 }
 
 /// Outermost first, each one durable before the next is made in it.

@@ -1,6 +1,6 @@
 //! The disk under a test: in memory, or real files with `QUIPU_TEST_DISK=files`, so that one suite is run over both.
 
-use quipu::io::{Access, Disk, DiskFile, DiskLock, Entry, LockError, MemoryDisk, RealDisk};
+use quipu::io::{Access, Disk, DiskFile, DiskLock, Entry, LockError, MemoryDisk, RealDisk, Watch};
 use std::io;
 use std::sync::Arc;
 
@@ -66,5 +66,9 @@ impl Disk for TestDisk {
 
     fn preallocates(&self) -> bool {
         self.disk.preallocates()
+    }
+
+    fn watch(&self, name: &str) -> Box<dyn Watch> {
+        self.disk.watch(name)
     }
 }

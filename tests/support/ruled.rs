@@ -1,7 +1,7 @@
 //! A disk that asks a rule before each call, so that a test can refuse it, count it or hold it up.
 #![allow(dead_code, reason = "each test crate uses a part of it")]
 
-use quipu::io::{Access, Disk, DiskFile, DiskLock, Entry, LockError, Map};
+use quipu::io::{Access, Disk, DiskFile, DiskLock, Entry, LockError, Map, Watch};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -123,6 +123,10 @@ impl Disk for Ruled {
 
     fn preallocates(&self) -> bool {
         self.inner.preallocates()
+    }
+
+    fn watch(&self, name: &str) -> Box<dyn Watch> {
+        self.inner.watch(name)
     }
 }
 
