@@ -294,6 +294,14 @@ impl Store {
         Events::new(self.open_view()?, query.into(), options)
     }
 
+    /// How many events match, as of now; no payload is read, see [`View::count`].
+    ///
+    /// # Errors
+    /// As [`Store::query`], and `Corrupt` when an event or index on the way is damaged.
+    pub fn count(&self, query: impl Into<Query>) -> Result<u64> {
+        self.open_view()?.count(query)
+    }
+
     /// The events of a scope, first to last.
     ///
     /// # Errors

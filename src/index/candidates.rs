@@ -27,6 +27,11 @@ pub(crate) struct RowBounds {
 impl RowBounds {
     const NONE: Self = Self { low: 0, high: 0 };
 
+    /// The rows `low..high`; none if the first is not the lesser.
+    pub(crate) fn rows(self) -> (u32, u32) {
+        (self.low, self.high)
+    }
+
     pub(crate) fn of(
         layer: &Layer,
         region: &Region,
@@ -242,7 +247,7 @@ impl Stream {
 }
 
 /// The axes on which a region names exactly one list.
-fn exact_axes(region: &Region) -> impl Iterator<Item = Axis> {
+pub(crate) fn exact_axes(region: &Region) -> impl Iterator<Item = Axis> {
     let name = |axis: NameAxis, wanted: Option<&Match>| match wanted {
         Some(Match::Exact(name)) => Some(Axis::Name(axis, Arc::clone(name))),
         _ => None,

@@ -257,6 +257,25 @@ impl Layer {
         self.list(axis, |list| list.nth(nth))
     }
 
+    /// How many rows of an axis lie inside `low..high`.
+    pub(crate) fn count_between(&self, axis: &Axis, (low, high): (u32, u32)) -> Result<u32> {
+        self.list(axis, |list| list.count_between(low, high))
+    }
+
+    /// How many rows inside `low..high` retention has not emptied: those that bear a kind.
+    pub(crate) fn kept_between(&self, (low, high): (u32, u32)) -> Result<u32> {
+        if self.live_index().is_some() {
+            return Ok(high.saturating_sub(low));
+        }
+        self.with(|index| {
+            let kinds = index.prefix(NameAxis::Kind, "")?;
+            (0..kinds.len()).try_fold(0_u32, |sum, kind| {
+                let list = RowList::Postings(kinds.nth(kind)?.1);
+                Ok(sum.saturating_add(list.count_between(low, high)?))
+            })
+        })
+    }
+
     /// Fills `page` with at most `most` rows of `axis` inside `low..high`, nearest to the walk's start first.
     pub(crate) fn page(
         &self,

@@ -1,6 +1,7 @@
 //! Which events: searchable footers of sealed segments and the index of the newest events.
 
 pub(crate) mod candidates;
+pub(crate) mod count;
 pub(crate) mod layer;
 pub(crate) mod layers;
 pub(crate) mod live;

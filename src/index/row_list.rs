@@ -52,6 +52,18 @@ impl RowList<'_> {
         }
     }
 
+    /// How many of its rows lie inside `low..high`.
+    pub(crate) fn count_between(&self, low: u32, high: u32) -> Result<u32> {
+        let end = match self.len().checked_sub(1) {
+            None => return Ok(0),
+            // Most lists are asked for as a whole.
+            Some(last) if self.nth(last)? < high => last + 1,
+            Some(_) => self.lower_bound(high)?,
+        };
+        let start = if low == 0 { 0 } else { self.lower_bound(low)? };
+        Ok(end.saturating_sub(start))
+    }
+
     /// Fills `page` with at most `most` rows inside `bounds`, nearest to the walk's start first.
     pub(crate) fn page(
         &self,
