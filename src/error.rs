@@ -120,6 +120,13 @@ impl StoreError {
         Self::new(StoreErrorKind::NotFound, message)
     }
 
+    pub(crate) fn read_only() -> Self {
+        Self::new(
+            StoreErrorKind::ReadOnly,
+            "the store is open only for reading; open it with `Store::open` to write",
+        )
+    }
+
     pub(crate) fn closed() -> Self {
         Self::new(StoreErrorKind::Closed, "the store is closed; open it again")
     }

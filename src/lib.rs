@@ -8,6 +8,7 @@ extern crate alloc;
 pub(crate) mod engine;
 pub(crate) mod error;
 pub(crate) mod event;
+pub(crate) mod feed;
 pub(crate) mod format;
 pub(crate) mod index;
 pub mod io;
@@ -39,6 +40,8 @@ pub use crate::event::query::Query;
 pub use crate::event::receipt::Receipt;
 pub use crate::event::region::Region;
 pub use crate::event::timestamp::Timestamp;
+pub use crate::feed::cursor::{Cursor, CursorPosition, Start};
+pub use crate::feed::subscription::{Delivery, MAX_SUBSCRIPTION_CAPACITY, Subscription};
 pub use crate::index::read_options::ReadOptions;
 pub use crate::index::view::{EventRefs, Events, Head, View};
 pub use crate::log::event::{Event, EventRef};
@@ -51,10 +54,11 @@ pub use crate::store::Store;
 /// Everything that a program usually needs, in one `use`.
 pub mod prelude {
     pub use crate::{
-        AppendOptions, Batch, Coordinate, CorrelationId, Diagnostics, Digest, Durability, Event,
-        EventDraft, EventHash, EventId, EventKind, EventRef, ExpectedRevision, Head, Payload,
-        Position, Query, RawPayload, ReadOptions, Receipt, Region, RestartPolicy, Revision, Stats,
-        Store, StoreConfig, StoreError, StoreErrorKind, Ticket, Timestamp, View,
+        AppendOptions, Batch, Coordinate, CorrelationId, Cursor, CursorPosition, Delivery,
+        Diagnostics, Digest, Durability, Event, EventDraft, EventHash, EventId, EventKind,
+        EventRef, ExpectedRevision, Head, Payload, Position, Query, RawPayload, ReadOptions,
+        Receipt, Region, RestartPolicy, Revision, Start, Stats, Store, StoreConfig, StoreError,
+        StoreErrorKind, Subscription, Ticket, Timestamp, View,
     };
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
+use crate::engine::front::Front;
 use crate::engine::meters::{Diagnostics, Stats};
 use crate::engine::open;
 use crate::engine::shared::Engine;
@@ -21,6 +22,8 @@ use crate::event::query::Query;
 use crate::event::receipt::Receipt;
 use crate::event::region::Region;
 use crate::event::timestamp::Timestamp;
+use crate::feed::cursor::{Cursor, Start};
+use crate::feed::subscription::{DEFAULT_SUBSCRIPTION_CAPACITY, Subscription};
 use crate::index::read_options::ReadOptions;
 use crate::index::view::{Events, Head, View};
 use crate::log::event::Event;
@@ -54,20 +57,31 @@ impl fmt::Debug for Store {
     /// Where it is and how far it has come; the engine behind it would fill pages.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store")
-            .field("place", &self.engine().disk.describe())
-            .field("position", &self.engine().head().position.get())
+            .field("place", &self.front().disk.describe())
+            .field("position", &self.front().last_head().position.get())
             .finish_non_exhaustive()
     }
 }
 
 /// What all handles share; the last one to go closes the store.
 struct Door {
-    engine: Arc<Engine>,
+    front: Arc<Front>,
+    /// Whoever writes; none of a store that is open only for reading.
+    engine: Option<Arc<Engine>>,
+}
+
+impl Door {
+    fn close(&self) -> Result<()> {
+        match &self.engine {
+            Some(engine) => engine.close(),
+            None => self.front.close(),
+        }
+    }
 }
 
 impl Drop for Door {
     fn drop(&mut self) {
-        if let Err(error) = self.engine.close()
+        if let Err(error) = self.close()
             && error.kind() != crate::error::StoreErrorKind::Closed
         {
             tracing::error!(%error, "the store did not close cleanly");
@@ -92,7 +106,35 @@ impl Store {
     pub fn open_with(config: StoreConfig) -> Result<Self> {
         let engine = open::open(config)?;
         Ok(Self {
-            door: Arc::new(Door { engine }),
+            door: Arc::new(Door {
+                front: Arc::clone(&engine.front),
+                engine: Some(engine),
+            }),
+        })
+    }
+
+    /// Opens the store in a directory for reading alone, beside the process that writes it, if there is one.
+    ///
+    /// Any number of processes may. Every read, cursor and subscription follows the writer, shows only what is durable,
+    /// and changes nothing in the directory; without a writer it shows what is proven durable. Appends return `ReadOnly`.
+    ///
+    /// # Errors
+    /// `Argument` when there is no store; `Corrupt` when acknowledged data is missing or damaged; `Unsupported` for a
+    /// newer format; `Io` as the operating system says.
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_read_only_with(StoreConfig::new(path))
+    }
+
+    /// Opens a store for reading alone with settings of the caller's; those about writing have no effect.
+    ///
+    /// # Errors
+    /// As [`Store::open_read_only`], and `Argument` for a setting out of bounds.
+    pub fn open_read_only_with(config: StoreConfig) -> Result<Self> {
+        Ok(Self {
+            door: Arc::new(Door {
+                front: open::open_read_only(config)?,
+                engine: None,
+            }),
         })
     }
 
@@ -131,7 +173,7 @@ impl Store {
         options: AppendOptions,
     ) -> Result<Receipt> {
         one(self
-            .engine()
+            .engine()?
             .append(options.into_batch(coordinate, kind.into(), payload))?)
     }
 
@@ -158,7 +200,7 @@ impl Store {
     /// # Errors
     /// As [`Store::append_with_options`].
     pub fn append_batch(&self, batch: Batch) -> Result<Vec<Receipt>> {
-        self.engine().append(batch)
+        self.engine()?.append(batch)
     }
 
     /// Queues one event and returns at once with a ticket; waits only while the queue is full.
@@ -200,7 +242,9 @@ impl Store {
     /// # Errors
     /// As [`Store::submit`].
     pub fn submit_batch(&self, batch: Batch) -> Result<Ticket<Vec<Receipt>>> {
-        Ok(Ticket::new(self.engine().submit(batch, Patience::Setting)?))
+        Ok(Ticket::new(
+            self.engine()?.submit(batch, Patience::Setting)?,
+        ))
     }
 
     /// Queues a batch, or returns `Busy` at once when the queue is full.
@@ -208,17 +252,21 @@ impl Store {
     /// # Errors
     /// As [`Store::submit`].
     pub fn try_submit_batch(&self, batch: Batch) -> Result<Ticket<Vec<Receipt>>> {
-        Ok(Ticket::new(self.engine().submit(batch, Patience::None)?))
+        Ok(Ticket::new(self.engine()?.submit(batch, Patience::None)?))
     }
 
     fn submitted(&self, batch: Batch, patience: Patience) -> Result<Ticket> {
-        Ok(Ticket::new(self.engine().submit(batch, patience)?))
+        Ok(Ticket::new(self.engine()?.submit(batch, patience)?))
     }
 
     /// A consistent picture of this moment; costs a pointer's copy, and is answered after a close, too.
+    ///
+    /// Open only for reading, the store first looks for what is new; when that cannot be read, the picture is the last
+    /// one that could, and the calls that return errors say why.
     #[must_use]
     pub fn view(&self) -> View {
-        self.engine().view()
+        let front = self.front();
+        front.view().unwrap_or_else(|_| front.last_view())
     }
 
     /// The picture as it was at a position; inside a batch, at the end of the one before.
@@ -329,7 +377,8 @@ impl Store {
     /// The end of what readers see: position, running digest, recorded time; answered after a close, too.
     #[must_use]
     pub fn head(&self) -> Head {
-        self.engine().head()
+        let front = self.front();
+        front.look().unwrap_or_else(|_| front.last_head())
     }
 
     /// The event of the same entity before this one, along the hash chain.
@@ -348,10 +397,48 @@ impl Store {
         self.open_view()?.receipt(key)
     }
 
+    /// Reads the events that match, from the first one on, and goes on with those that are appended later.
+    ///
+    /// # Errors
+    /// `Argument` for a query with an invalid term; `Closed`.
+    pub fn cursor(&self, query: impl Into<Query>) -> Result<Cursor> {
+        self.cursor_from(query, Start::Beginning)
+    }
+
+    /// Reads the events that match from a place on: a position, a saved [`CursorPosition`], a time, or now.
+    ///
+    /// # Errors
+    /// As [`Store::cursor`]; `Argument` for a position above the last; `Conflict` for one that was saved on another
+    /// history.
+    pub fn cursor_from(&self, query: impl Into<Query>, start: impl Into<Start>) -> Result<Cursor> {
+        self.front().check_open()?;
+        Cursor::open(Arc::clone(self.front()), query.into(), start.into())
+    }
+
+    /// Receives the events that match and are appended from now on; a receiver that falls more than 256 of them behind
+    /// is told how many it lost.
+    ///
+    /// # Errors
+    /// As [`Store::cursor`].
+    pub fn subscribe(&self, query: impl Into<Query>) -> Result<Subscription> {
+        self.subscribe_with(query, DEFAULT_SUBSCRIPTION_CAPACITY)
+    }
+
+    /// Receives as [`Store::subscribe`] does, at most `capacity` matching events behind.
+    ///
+    /// # Errors
+    /// As [`Store::cursor`]; `Argument` for a capacity of 0 or above [`MAX_SUBSCRIPTION_CAPACITY`].
+    ///
+    /// [`MAX_SUBSCRIPTION_CAPACITY`]: crate::MAX_SUBSCRIPTION_CAPACITY
+    pub fn subscribe_with(&self, query: impl Into<Query>, capacity: usize) -> Result<Subscription> {
+        self.front().check_open()?;
+        Subscription::open(Arc::clone(self.front()), query.into(), capacity)
+    }
+
     /// A fresh event id, ordered by time, to give to an event before it is appended.
     #[must_use]
     pub fn new_id(&self) -> EventId {
-        self.engine().new_id()
+        self.front().new_id()
     }
 
     /// Waits until everything that was acknowledged, buffered appends too, is durable.
@@ -359,7 +446,7 @@ impl Store {
     /// # Errors
     /// `OutcomeUnknown` when the sync failed; `Poisoned`; `Closed`.
     pub fn sync(&self) -> Result<()> {
-        self.engine().sync()
+        self.engine()?.sync()
     }
 
     /// Closes the store for all clones: finishes what is queued, syncs, writes the checkpoint, releases the lock.
@@ -368,28 +455,41 @@ impl Store {
     /// `Closed` when it was closed before; `Poisoned`, `OutcomeUnknown` and `Io` when it did not close cleanly, and then
     /// it is closed all the same.
     pub fn close(self) -> Result<()> {
-        self.engine().close()
+        self.door.close()
     }
 
     /// How much the store holds.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.engine().stats()
+        match &self.door.engine {
+            Some(engine) => engine.stats(),
+            None => self.front().stats(0),
+        }
     }
 
     /// What the store is doing, and how well.
     #[must_use]
     pub fn diagnostics(&self) -> Diagnostics {
-        self.engine().diagnostics()
+        match &self.door.engine {
+            Some(engine) => engine.diagnostics(),
+            None => Diagnostics::of_reader(self.front()),
+        }
     }
 
-    fn engine(&self) -> &Engine {
-        &self.door.engine
+    fn front(&self) -> &Arc<Front> {
+        &self.door.front
+    }
+
+    fn engine(&self) -> Result<&Engine> {
+        self.door
+            .engine
+            .as_deref()
+            .ok_or_else(StoreError::read_only)
     }
 
     fn open_view(&self) -> Result<View> {
-        self.engine().check_open()?;
-        Ok(self.engine().view())
+        self.front().check_open()?;
+        self.front().view()
     }
 }
 

@@ -14,3 +14,7 @@ pub(crate) mod atomic {
         AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
 }
+
+pub(crate) mod thread {
+    pub(crate) use std::thread::Thread;
+}

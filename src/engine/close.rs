@@ -17,7 +17,7 @@ use crate::sync::atomic::Ordering;
 impl Engine {
     /// Closes for all handles; the second call finds it closed.
     pub(crate) fn close(&self) -> Result<()> {
-        if self.process != std::process::id() {
+        if self.front.check_process().is_err() {
             return Ok(());
         }
         {
@@ -28,6 +28,7 @@ impl Engine {
             *open = false;
         }
         self.drain();
+        self.front.close()?;
         self.stop_threads();
         let mut writer = self.turn.lock();
         let result = match self.fault.get() {

@@ -80,7 +80,7 @@ fn next(writer: &mut Writer) -> Option<Submission> {
 }
 
 fn add(engine: &Engine, writer: &mut Writer, group: &mut Group, submission: Submission, now: u64) {
-    let layers = Arc::clone(&engine.published.read().layers);
+    let layers = Arc::clone(&engine.front.published.read().layers);
     let seed = writer.active.header.seed();
     let mut desk = Desk {
         layers: &layers,
@@ -170,7 +170,7 @@ impl Engine {
     pub(crate) fn sync_now(&self, writer: &mut Writer) -> Result<()> {
         if writer.tip.mark > writer.durable.mark {
             sync_to(self, writer, writer.tip)?;
-            let mut published = self.published.write();
+            let mut published = self.front.published.write();
             published.durable = writer.durable.position;
             self.unsynced.store(false, Ordering::Release);
         }
@@ -198,7 +198,7 @@ fn publish(engine: &Engine, writer: &mut Writer, group: &Group) {
             .meters
             .committed(group.waiting.len(), group.events(), group.bytes.len());
     }
-    let mut published = engine.published.write();
+    let mut published = engine.front.published.write();
     assert!(
         writer.durable.position <= writer.tip.position
             && published.head.position.get() <= writer.tip.position,
@@ -208,6 +208,7 @@ fn publish(engine: &Engine, writer: &mut Writer, group: &Group) {
     published.durable = writer.durable.position;
     published.end = writer.tip.mark.offset;
     drop(published);
+    engine.front.ring();
     engine
         .unsynced
         .store(writer.tip.mark > writer.durable.mark, Ordering::Release);

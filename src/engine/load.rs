@@ -383,7 +383,7 @@ pub(crate) fn reload(engine: &Engine, writer: &mut Writer) -> Result<()> {
     // Taken, so that upkeep does not make it while the log is read: its file would be taken away under it.
     drop(engine.spare.take(writer.tip.mark.segment + 1));
     let loaded = load(&engine.disk, &engine.store_id, &engine.config)?;
-    let seen = engine.head().position.get();
+    let seen = engine.front.last_head().position.get();
     if loaded.tip.position < seen {
         return Err(StoreError::corrupt(format!(
             "event {seen} was visible, and the log ends at {}",
@@ -401,7 +401,7 @@ pub(crate) fn reload(engine: &Engine, writer: &mut Writer) -> Result<()> {
     writer.hint = loaded.hint;
     writer.buffer = Vec::new();
     engine.sealed.lock().clone_from(&loaded.sealed);
-    engine.publish_loaded(published);
+    engine.show_loaded(published);
     engine.send(Job::Merge(0));
     Ok(())
 }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::engine::front::Front;
 use crate::engine::shared::Engine;
 use crate::index::view::Head;
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -173,40 +174,24 @@ pub struct Diagnostics {
     pub clock_behind: Duration,
     /// Why the writer refuses, if it does.
     pub poisoned: Option<String>,
+    /// Cursors and subscriptions that wait for new events.
+    pub waiting: u64,
     /// Where the store lives: its directory, or what its disk calls itself.
     pub place: String,
 }
 
-impl Engine {
-    pub(crate) fn stats(&self) -> Stats {
-        let published = self.published.read().clone();
-        let newest = published
-            .layers
-            .all
-            .last()
-            .map_or(0, |l| l.segment().number());
-        Stats {
-            head: published.head,
-            durable_position: published.durable,
-            segments: newest,
-            unsealed_segments: self.backlog.len() as u64,
-            log_bytes: published.full_bytes + published.end,
-            index_heap_bytes: published
-                .layers
-                .all
-                .iter()
-                .map(|l| l.heap_bytes() as u64)
-                .sum(),
-        }
+impl Diagnostics {
+    /// Of a store that is open only for reading, where nothing is written.
+    pub(crate) fn of_reader(front: &Front) -> Self {
+        Self::new(front, front.stats(0), &Meters::new())
     }
 
-    pub(crate) fn diagnostics(&self) -> Diagnostics {
+    fn new(front: &Front, stats: Stats, meters: &Meters) -> Self {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let meters = &self.meters;
-        Diagnostics {
-            stats: self.stats(),
-            queue_depth: self.queue.len() as u64,
-            queue_capacity: self.config.queue_capacity as u64,
+        Self {
+            stats,
+            queue_depth: 0,
+            queue_capacity: 0,
             groups: of(&meters.groups),
             submissions: of(&meters.submissions),
             events: of(&meters.events),
@@ -219,8 +204,24 @@ impl Engine {
             hint_failures: of(&meters.hint_failures),
             segments_sealed: of(&meters.sealed),
             clock_behind: Duration::from_nanos(of(&meters.clock_behind)),
+            poisoned: None,
+            waiting: front.waiting() as u64,
+            place: front.disk.describe(),
+        }
+    }
+}
+
+impl Engine {
+    pub(crate) fn stats(&self) -> Stats {
+        self.front.stats(self.backlog.len() as u64)
+    }
+
+    pub(crate) fn diagnostics(&self) -> Diagnostics {
+        Diagnostics {
+            queue_depth: self.queue.len() as u64,
+            queue_capacity: self.config.queue_capacity as u64,
             poisoned: self.fault.get().cloned(),
-            place: self.disk.describe(),
+            ..Diagnostics::new(&self.front, self.stats(), &self.meters)
         }
     }
 }

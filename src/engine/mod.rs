@@ -1,10 +1,13 @@
 //! Who does the work: opening, the queue, the writer's turn, the commit, upkeep and closing.
 
 pub(crate) mod answers;
+pub(crate) mod bell;
 pub(crate) mod chain;
 pub(crate) mod close;
 pub(crate) mod commit;
 pub(crate) mod decide;
+pub(crate) mod follow;
+pub(crate) mod front;
 pub(crate) mod group;
 pub(crate) mod heads;
 pub(crate) mod load;

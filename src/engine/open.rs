@@ -5,10 +5,12 @@
 use std::io::ErrorKind;
 use std::time::Instant;
 
+use crate::engine::follow::Follower;
+use crate::engine::front::Front;
 use crate::engine::heads::Heads;
 use crate::engine::load::{Loaded, load};
 use crate::engine::meters::Meters;
-use crate::engine::shared::{Engine, IdSource};
+use crate::engine::shared::Engine;
 use crate::engine::turn::{self, Durable, Writer};
 use crate::engine::upkeep::{self, Backlog, Job, SpareSlot};
 use crate::error::{Result, StoreError};
@@ -48,6 +50,21 @@ pub(crate) fn open(config: StoreConfig) -> Result<Arc<Engine>> {
         "the store is open"
     );
     Ok(engine)
+}
+
+/// Opens the store that the settings name for reading alone, and touches nothing.
+pub(crate) fn open_read_only(config: StoreConfig) -> Result<Arc<Front>> {
+    let started = Instant::now();
+    config.check()?;
+    let disk = config.disk();
+    let (follower, published) = Follower::open(Arc::clone(&disk))?;
+    tracing::info!(
+        place = disk.describe(),
+        position = published.head.position.get(),
+        took_micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+        "the store is open for reading"
+    );
+    Ok(Front::new(disk, config.clock, published, Some(follower)))
 }
 
 /// Makes the directory if there is none, and refuses one that is something else.
@@ -186,15 +203,15 @@ fn start(
         restarts: 0,
         clock_warned: false,
     };
-    let ids = IdSource::new(config.clock.entropy());
+    let clock = Arc::clone(&config.clock);
+    let front = Front::new(Arc::clone(&disk), clock, published, None);
     let engine = Arc::new(Engine {
         config,
         disk,
         store_id,
-        process: std::process::id(),
+        front,
         queue,
         turn: Mutex::new(writer),
-        published: RwLock::new(published),
         open: RwLock::new(true),
         fault: OnceLock::new(),
         callers: AtomicUsize::new(0),
@@ -209,7 +226,6 @@ fn start(
         backlog: Backlog::new(),
         lock: Mutex::new(Some(lock)),
         meters: Meters::new(),
-        ids,
     });
     engine.send(Job::Spare {
         number: next,

@@ -110,7 +110,7 @@ fn take_back(engine: &Engine, number: u64, error: StoreError) -> StoreError {
 
 /// Shows readers the layer of a new segment, behind one whose log ends at `full_end`.
 fn add_layer(engine: &Engine, layer: Arc<Layer>, full_end: u64) {
-    let mut published = engine.published.write();
+    let mut published = engine.front.published.write();
     published.full_bytes += full_end;
     published.end = GROUPS_START;
     let layers: Vec<_> = published

@@ -86,7 +86,7 @@ impl Small {
     }
 
     fn check_everywhere(&self, engine: &Engine) {
-        let view = engine.view();
+        let view = engine.front.last_view();
         self.check(&view);
         for position in (0..=view.position().get()).step_by(101) {
             self.check(&view.at_position(Position::new(position)).unwrap());
@@ -112,7 +112,7 @@ fn entity(number: usize) -> String {
 }
 
 fn all_runs(engine: &Engine) -> Vec<Arc<Run>> {
-    engine.published.read().layers.runs.clone()
+    engine.front.published.read().layers.runs.clone()
 }
 
 /// Waits until upkeep has sealed `segments` and made what runs there can be.
@@ -132,7 +132,7 @@ fn settle(engine: &Engine, segments: usize) {
 
 /// How many layers are asked for a key that is nowhere, on average.
 fn layers_asked(engine: &Engine) -> usize {
-    let layers = Arc::clone(&engine.published.read().layers);
+    let layers = Arc::clone(&engine.front.published.read().layers);
     let asked = |number: u32| {
         let digest = key_digest(format!("nowhere:{number}").as_bytes());
         layers.that_may_hold(Axis16::Key, &digest, 0).count()
@@ -145,7 +145,7 @@ fn lookups_agree_with_brute_force() {
     let mut small = Small::new();
     let engine = small.open();
     small.fill(&engine, 20);
-    let early = engine.view();
+    let early = engine.front.last_view();
     small.fill(&engine, 41);
     settle(&engine, 40);
     small.check_everywhere(&engine);
@@ -169,7 +169,7 @@ fn runs_are_made_when_a_store_without_them_opens_byte_for_byte() {
         small.disk.remove(name).unwrap();
     }
     let engine = small.open();
-    small.check(&engine.view());
+    small.check(&engine.front.last_view());
     settle(&engine, 34);
     assert_eq!(RUNS.map(|name| small.bytes(name).unwrap()), made);
     small.check_everywhere(&engine);
@@ -204,10 +204,10 @@ fn a_run_that_is_damaged_cut_or_of_other_segments_is_made_again() {
     ] {
         small.put(RUNS[0], &bad);
         let engine = small.open();
-        small.check(&engine.view());
+        small.check(&engine.front.last_view());
         settle(&engine, 33);
         assert_eq!(small.bytes(RUNS[0]).unwrap(), first);
-        small.check(&engine.view());
+        small.check(&engine.front.last_view());
         engine.close().unwrap();
     }
     // Damage to the filter shows when it is asked. Then the run is not asked again; it is made again when upkeep
@@ -216,7 +216,7 @@ fn a_run_that_is_damaged_cut_or_of_other_segments_is_made_again() {
     let engine = small.open();
     settle(&engine, 33);
     std::thread::sleep(Duration::from_millis(50));
-    small.check(&engine.view());
+    small.check(&engine.front.last_view());
     let left = (!all_runs(&engine)[0].is_damaged()).then(|| first.clone());
     engine.close().unwrap();
     assert_eq!(small.bytes(RUNS[0]), left);
@@ -277,11 +277,15 @@ fn a_segment_that_is_not_sealed_moves_no_layer_under_a_run() {
     let engine = small.open();
     small.fill(&engine, 34);
     settle(&engine, 33);
-    let layers = Arc::clone(&engine.published.read().layers);
+    let layers = Arc::clone(&engine.front.published.read().layers);
     for twice in [0, 4, 15, 16, 30] {
         let mut all = layers.all.clone();
         all.insert(twice, Arc::clone(&layers.all[twice]));
-        small.check(&View::new(layers.with_all(all), engine.head(), 0));
+        small.check(&View::new(
+            layers.with_all(all),
+            engine.front.last_head(),
+            0,
+        ));
     }
     let mut sealed = engine.sealed.lock().clone();
     sealed.remove(20);
@@ -335,10 +339,10 @@ fn lookups_take_less_with_runs() {
     let events = fill_tightly(&engine, 500);
     println!("{events} events in {} segments", engine.stats().segments);
     settle(&engine, 499);
-    let view = engine.view();
-    let layers = Arc::clone(&engine.published.read().layers);
+    let view = engine.front.last_view();
+    let layers = Arc::clone(&engine.front.published.read().layers);
     let without = layers.with_runs(Vec::new());
-    let without = View::new(without, engine.head(), 0);
+    let without = View::new(without, engine.front.last_head(), 0);
     for (name, view) in [("without runs", &without), ("with runs", &view)] {
         let _ = absent_lookup_nanos(view, 20_000);
         let [entity, key, id] = absent_lookup_nanos(view, 20_000);

@@ -43,7 +43,7 @@ pub(crate) fn over(
 /// Takes in the group that the last seal completed.
 pub(crate) fn extend(engine: &Engine) {
     let found = over(&engine.disk, &engine.store_id, &engine.sealed.lock());
-    let mut published = engine.published.write();
+    let mut published = engine.front.published.write();
     let runs = &published.layers.runs;
     let new = found.iter().skip(runs.len());
     let runs = runs.iter().chain(new).cloned().collect();
@@ -53,7 +53,14 @@ pub(crate) fn extend(engine: &Engine) {
 
 /// Makes the run of a group unless it is usable, then asks for the next group.
 pub(crate) fn merge(engine: &Engine, group: usize) {
-    let run = engine.published.read().layers.runs.get(group).cloned();
+    let run = engine
+        .front
+        .published
+        .read()
+        .layers
+        .runs
+        .get(group)
+        .cloned();
     let Some(run) = run.filter(|_| !engine.stopping.load(Ordering::Acquire)) else {
         return;
     };
@@ -72,7 +79,7 @@ fn make(engine: &Engine, group: usize, head: RunHead) -> Result<()> {
     let run = Run::new(&engine.disk, head);
     replace(&*engine.disk, &run.name(), &bytes)
         .map_err(|e| StoreError::io(format_args!("writing {}", run.name()), e))?;
-    let mut published = engine.published.write();
+    let mut published = engine.front.published.write();
     let mut runs = published.layers.runs.clone();
     if let Some(place) = runs.get_mut(group) {
         *place = Arc::new(run);
@@ -121,7 +128,7 @@ fn index_of(engine: &Engine, number: u64) -> Result<Sidx> {
 
 /// Removes the files that were found damaged and are not made again, so that the next opening makes them.
 pub(crate) fn remove_damaged(engine: &Engine) {
-    let layers = Arc::clone(&engine.published.read().layers);
+    let layers = Arc::clone(&engine.front.published.read().layers);
     for run in layers.runs.iter().filter(|run| run.is_damaged()) {
         if let Err(error) = engine.disk.remove(&run.name()) {
             tracing::warn!(file = run.name(), %error, "a damaged run was not removed");

@@ -2,18 +2,19 @@
 
 use std::thread::{JoinHandle, Thread};
 
+use crate::engine::front::Front;
 use crate::engine::group::Submission;
 use crate::engine::meters::Meters;
 use crate::engine::turn::Writer;
 use crate::engine::upkeep::{Backlog, Job, SpareSlot};
-use crate::error::{Result, StoreError, StoreErrorKind};
+use crate::error::{Result, StoreError};
 use crate::event::digest::Digest;
 use crate::event::id::EventId;
 use crate::event::position::Position;
 use crate::event::timestamp::Timestamp;
 use crate::format::checkpoint::SealedEntry;
 use crate::index::layers::Layers;
-use crate::index::view::{Head, View};
+use crate::index::view::Head;
 use crate::io::{Disk, DiskLock};
 use crate::log::scan::Tip;
 use crate::options::StoreConfig;
@@ -39,12 +40,11 @@ pub(crate) struct Engine {
     pub(crate) config: StoreConfig,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) store_id: [u8; 16],
-    /// The process that opened the store; a forked child must not use it.
-    pub(crate) process: u32,
+    /// What readers share of it.
+    pub(crate) front: Arc<Front>,
     pub(crate) queue: flume::Sender<Submission>,
     /// The writer's turn: whoever holds it is the writer.
     pub(crate) turn: Mutex<Writer>,
-    pub(crate) published: RwLock<Published>,
     /// Closed under the write lock, so that nothing enters the queue after the last drain.
     pub(crate) open: RwLock<bool>,
     /// Why the writer refuses, once it does.
@@ -66,38 +66,19 @@ pub(crate) struct Engine {
     pub(crate) backlog: Backlog,
     pub(crate) lock: Mutex<Option<Box<dyn DiskLock>>>,
     pub(crate) meters: Meters,
-    pub(crate) ids: IdSource,
 }
 
 impl Engine {
-    /// A picture of this moment.
-    pub(crate) fn view(&self) -> View {
-        let published = self.published.read();
-        View::new(
-            Arc::clone(&published.layers),
-            published.head,
-            published.durable,
-        )
-    }
-
-    pub(crate) fn head(&self) -> Head {
-        self.published.read().head
-    }
-
     /// Shows readers a log that was just loaded.
-    pub(crate) fn publish_loaded(&self, published: Published) {
-        *self.published.write() = published;
+    pub(crate) fn show_loaded(&self, published: Published) {
+        *self.front.published.write() = published;
+        self.front.ring();
         self.unsynced.store(false, Ordering::Release);
     }
 
     /// Whether calls that write may be made.
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.process != std::process::id() {
-            return Err(StoreError::new(
-                StoreErrorKind::Closed,
-                "the store was opened before this process was forked; open it here, once the parent has closed it",
-            ));
-        }
+        self.front.check_process()?;
         if self.stopping.load(Ordering::Acquire) {
             return Err(StoreError::closed());
         }
@@ -116,11 +97,6 @@ impl Engine {
         if let Some(thread) = self.writer_thread.get() {
             thread.unpark();
         }
-    }
-
-    /// A fresh id, ordered by time.
-    pub(crate) fn new_id(&self) -> EventId {
-        self.ids.next(self.config.clock.now())
     }
 }
 
@@ -154,7 +130,7 @@ impl IdSource {
         }
     }
 
-    fn next(&self, now: u64) -> EventId {
+    pub(crate) fn next(&self, now: u64) -> EventId {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         let low = mix(u64_of(self.seed) ^ count);
         let high = mix(u64_of(self.seed >> 64).wrapping_add(count).rotate_left(32));

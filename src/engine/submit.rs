@@ -92,8 +92,8 @@ impl Engine {
             bytes: self.config.max_batch_bytes,
         };
         let batch = batch.prepare(&limits)?;
-        let ids = Ids::new(&batch, || *self.new_id().as_bytes());
-        let answers = Answers::find(&batch, &ids, &self.view().picture())?;
+        let ids = Ids::new(&batch, || *self.front.new_id().as_bytes());
+        let answers = Answers::find(&batch, &ids, &self.front.last_view().picture())?;
         let durability = batch.durability.unwrap_or(self.config.durability);
         let size_bound = batch
             .events

@@ -79,7 +79,7 @@ fn seal_one(engine: &Engine, number: u64) -> Result<()> {
 
 /// Where a full segment ends, as the one after it says.
 fn last_position_of(engine: &Engine, number: u64) -> u64 {
-    let published = engine.published.read();
+    let published = engine.front.published.read();
     let next = published
         .layers
         .all
@@ -90,7 +90,7 @@ fn last_position_of(engine: &Engine, number: u64) -> u64 {
 
 /// Puts one layer in the place of all those of its segment.
 fn replace_layers(engine: &Engine, number: u64, layer: Arc<Layer>) {
-    let mut published = engine.published.write();
+    let mut published = engine.front.published.write();
     let before = published
         .layers
         .all

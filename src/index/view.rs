@@ -5,7 +5,7 @@
 use std::fmt;
 
 use crate::error::{Result, StoreError};
-use crate::event::digest::Digest;
+use crate::event::digest::{Digest, EventHash};
 use crate::event::hash::{fold_digest, key_digest};
 use crate::event::id::EventId;
 use crate::event::name;
@@ -183,6 +183,17 @@ impl View {
             .picture()
             .at(position.into().get())?
             .map(|hit| hit.event))
+    }
+
+    /// The hash of the event at a position, all zeros before everything.
+    pub(crate) fn hash_at(&self, position: Position) -> Result<EventHash> {
+        if position == Position::ZERO {
+            return Ok(EventHash::from_bytes([0; 32]));
+        }
+        let event = self.at(position)?;
+        event.map(|event| event.hash()).ok_or_else(|| {
+            StoreError::argument(format!("there is no event at position {position} yet"))
+        })
     }
 
     /// The events of an entity, first to last.

@@ -1,0 +1,8 @@
+//! How readers follow: cursors that never skip, subscriptions that count what they lose.
+
+pub(crate) mod cursor;
+pub(crate) mod reader;
+pub(crate) mod sleep;
+#[cfg(feature = "async")]
+mod stream;
+pub(crate) mod subscription;
