@@ -34,6 +34,8 @@ pub const MAX_REGION_KINDS: usize = 32;
 /// The most conditions of one append.
 pub const MAX_CONDITIONS: usize = 16;
 
+/// How much of a wrong text an error shows.
+const SHOWN_CHARACTERS: usize = 48;
 /// Kinds that begin like this belong to the store.
 const RESERVED: &[u8] = b"quipu.";
 
@@ -103,6 +105,14 @@ pub(crate) fn check_key(key: &[u8]) -> Result<()> {
         ));
     }
     check_length("idempotency key", key.len(), MAX_IDEMPOTENCY_KEY_BYTES)
+}
+
+/// Quotes a text for an error, shortened if it is long.
+pub(crate) fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARACTERS) {
+        None => format!("{text:?}"),
+        Some((end, _)) => format!("{:?}..", &text[..end]),
+    }
 }
 
 fn check_text(what: &str, text: &str) -> Result<()> {
