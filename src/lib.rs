@@ -42,6 +42,7 @@ pub use crate::event::region::Region;
 pub use crate::event::timestamp::Timestamp;
 pub use crate::feed::cursor::{Cursor, CursorPosition, Start};
 pub use crate::feed::subscription::{Delivery, MAX_SUBSCRIPTION_CAPACITY, Subscription};
+pub use crate::index::names::{NameEntry, Names};
 pub use crate::index::read_options::ReadOptions;
 pub use crate::index::view::{EventRefs, Events, Head, View};
 pub use crate::log::event::{Event, EventRef};
@@ -56,9 +57,9 @@ pub mod prelude {
     pub use crate::{
         AppendOptions, Batch, Coordinate, CorrelationId, Cursor, CursorPosition, Delivery,
         Diagnostics, Digest, Durability, Event, EventDraft, EventHash, EventId, EventKind,
-        EventRef, ExpectedRevision, Head, Payload, Position, Query, RawPayload, ReadOptions,
-        Receipt, Region, RestartPolicy, Revision, Start, Stats, Store, StoreConfig, StoreError,
-        StoreErrorKind, Subscription, Ticket, Timestamp, View,
+        EventRef, ExpectedRevision, Head, NameEntry, Names, Payload, Position, Query, RawPayload,
+        ReadOptions, Receipt, Region, RestartPolicy, Revision, Start, Stats, Store, StoreConfig,
+        StoreError, StoreErrorKind, Subscription, Ticket, Timestamp, View,
     };
 }
 

@@ -24,6 +24,7 @@ use crate::event::region::Region;
 use crate::event::timestamp::Timestamp;
 use crate::feed::cursor::{Cursor, Start};
 use crate::feed::subscription::{DEFAULT_SUBSCRIPTION_CAPACITY, Subscription};
+use crate::index::names::Names;
 use crate::index::read_options::ReadOptions;
 use crate::index::view::{Events, Head, View};
 use crate::log::event::Event;
@@ -348,6 +349,38 @@ impl Store {
     /// As [`Store::query`], and `Corrupt` when an event or index on the way is damaged.
     pub fn count(&self, query: impl Into<Query>) -> Result<u64> {
         self.open_view()?.count(query)
+    }
+
+    /// The entities whose names begin with `prefix`, in byte order, as of now; see [`View::entities`].
+    ///
+    /// # Errors
+    /// `Argument` for a prefix that no entity can have; `Closed`.
+    pub fn entities(&self, prefix: impl AsRef<str>) -> Result<Names> {
+        self.open_view()?.entities(prefix)
+    }
+
+    /// The scopes whose names begin with `prefix`, in byte order, as of now.
+    ///
+    /// # Errors
+    /// `Argument` for a prefix that no scope can have; `Closed`.
+    pub fn scopes(&self, prefix: impl AsRef<str>) -> Result<Names> {
+        self.open_view()?.scopes(prefix)
+    }
+
+    /// The kinds that begin with `prefix`, in byte order, as of now.
+    ///
+    /// # Errors
+    /// `Argument` for a prefix that no kind can have; `Closed`.
+    pub fn kinds(&self, prefix: impl AsRef<str>) -> Result<Names> {
+        self.open_view()?.kinds(prefix)
+    }
+
+    /// The tags that begin with `prefix`, in byte order, as of now.
+    ///
+    /// # Errors
+    /// `Argument` for a prefix that no tag can have; `Closed`.
+    pub fn tags(&self, prefix: impl AsRef<str>) -> Result<Names> {
+        self.open_view()?.tags(prefix)
     }
 
     /// The events of a scope, first to last.

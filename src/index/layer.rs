@@ -342,7 +342,7 @@ impl Layer {
     }
 
     /// Asks the footer; if it is damaged or of another version, makes it again from the segment and asks once more.
-    fn with<T>(&self, mut ask: impl FnMut(&Sidx) -> Result<T>) -> Result<T> {
+    pub(super) fn with<T>(&self, mut ask: impl FnMut(&Sidx) -> Result<T>) -> Result<T> {
         let Rows::Fixed(Fixed {
             index,
             source,

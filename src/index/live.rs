@@ -8,6 +8,7 @@ use std::collections::hash_map::Entry;
 use std::hash::Hash;
 
 use crate::format::sidx::{NameAxis, SidxRow, place};
+use crate::sync::Arc;
 
 /// What was asked for, and the rows it leads to.
 type Lists<K> = HashMap<K, Rows>;
@@ -22,7 +23,15 @@ pub(crate) struct LiveIndex {
     keys: HashMap<[u8; 16], u32>,
     correlations: Lists<[u8; 16]>,
     children: Lists<[u8; 16]>,
-    names: [Lists<Box<str>>; 4],
+    names: [NameLists; 4],
+}
+
+/// The names of one axis.
+#[derive(Debug, Default)]
+struct NameLists {
+    lists: Lists<Arc<str>>,
+    /// In order of first appearance, which later names do not change: so they can be read in pages.
+    in_order: Vec<Arc<str>>,
 }
 
 impl LiveIndex {
@@ -72,11 +81,11 @@ impl LiveIndex {
             (kinds, row.kind),
         ] {
             if !name.is_empty() {
-                add_name(names, name, number);
+                names.add(name, number);
             }
         }
         for tag in row.tags {
-            add_name(tags, tag, number);
+            tags.add(tag, number);
         }
     }
 
@@ -91,7 +100,7 @@ impl LiveIndex {
         self.correlations.retain(|_, list| list.truncate(rows));
         self.children.retain(|_, list| list.truncate(rows));
         for names in &mut self.names {
-            names.retain(|_, list| list.truncate(rows));
+            names.truncate(rows);
         }
     }
 
@@ -123,20 +132,28 @@ impl LiveIndex {
 
     /// The rows that bear `name`.
     pub(crate) fn list(&self, axis: NameAxis, name: &str) -> Option<&[u32]> {
-        self.names[axis.place()].get(name).map(Rows::as_slice)
+        self.names[axis.place()].lists.get(name).map(Rows::as_slice)
+    }
+
+    /// The names of an axis from the `from`th on, in order of first appearance, and the rows that bear each.
+    pub(crate) fn names_from(
+        &self,
+        axis: NameAxis,
+        from: usize,
+    ) -> impl Iterator<Item = (&Arc<str>, &[u32])> {
+        let names = &self.names[axis.place()];
+        let rows = |name| names.lists.get(name).map_or(&[][..], Rows::as_slice);
+        let left = names.in_order.get(from..).unwrap_or_default();
+        left.iter().map(move |name| (name, rows(name)))
     }
 
     /// Roughly the bytes on the heap; looks at every name.
     pub(crate) fn approx_heap_bytes(&self) -> usize {
-        let names = self.names.iter().flatten();
-        let names: usize = names.map(|(name, _)| name.len().next_multiple_of(16)).sum();
+        let names: usize = self.names.iter().map(NameLists::heap_bytes).sum();
         let lists = self.correlations.values().chain(self.children.values());
-        let lists = lists.chain(self.names.iter().flat_map(HashMap::values));
         let lists: usize = lists.map(Rows::heap_bytes).sum();
-        let tables: usize = self.names.iter().map(table_bytes).sum();
         names
             + lists
-            + tables
             + 4 * self.offsets.capacity()
             + table_bytes(&self.ids)
             + table_bytes(&self.keys)
@@ -159,12 +176,35 @@ fn add_key<K: Eq + Hash>(lists: &mut Lists<K>, key: K, row: u32) {
     }
 }
 
-fn add_name(names: &mut Lists<Box<str>>, name: &str, row: u32) {
-    match names.get_mut(name) {
-        Some(rows) => rows.push(row),
-        None => {
-            names.insert(name.into(), Rows::One(row));
+impl NameLists {
+    fn add(&mut self, name: &str, row: u32) {
+        match self.lists.get_mut(name) {
+            Some(rows) => rows.push(row),
+            None => {
+                let name: Arc<str> = name.into();
+                self.in_order.push(Arc::clone(&name));
+                self.lists.insert(name, Rows::One(row));
+            }
         }
+    }
+
+    fn truncate(&mut self, rows: u32) {
+        self.lists.retain(|_, list| list.truncate(rows));
+        // What goes is what came last.
+        let left = self.in_order.len().min(self.lists.len());
+        self.in_order.truncate(left);
+    }
+
+    fn heap_bytes(&self) -> usize {
+        // A name stands behind its two reference counts.
+        let names = self
+            .in_order
+            .iter()
+            .map(|name| 16 + name.len().next_multiple_of(16));
+        let lists = self.lists.values().map(Rows::heap_bytes);
+        names.chain(lists).sum::<usize>()
+            + table_bytes(&self.lists)
+            + size_of::<Arc<str>>() * self.in_order.capacity()
     }
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod count;
 pub(crate) mod layer;
 pub(crate) mod layers;
 pub(crate) mod live;
+pub(crate) mod names;
 pub(crate) mod picture;
 pub(crate) mod postings;
 pub(crate) mod read_options;

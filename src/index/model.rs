@@ -331,6 +331,13 @@ impl Model {
                 let expected = self.rows(|event| event.bears(axis, name));
                 assert_eq!(live.list(axis, name), Some(&expected[..]));
             }
+            let listed: Vec<_> = live.names_from(axis, 0).collect();
+            assert_eq!(listed.len(), names.len());
+            assert!(listed.is_sorted_by_key(|(_, rows)| rows[0]));
+            let listed = listed
+                .iter()
+                .all(|(name, rows)| live.list(axis, name) == Some(rows));
+            assert!(listed, "{axis:?}");
         }
     }
 }

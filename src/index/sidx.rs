@@ -200,6 +200,11 @@ impl Sidx {
         self.names(axis).prefix(prefix)
     }
 
+    /// The name at a place of the sorted dictionary, and the rows that bear it.
+    pub(crate) fn nth_name(&self, axis: NameAxis, place: u32) -> Result<(&str, Postings<'_>)> {
+        self.names(axis).nth(place)
+    }
+
     /// Reads everything once: checksums, bounds and order; for `verify`.
     pub(crate) fn check(&self) -> Result<()> {
         self.check_blocks()?;

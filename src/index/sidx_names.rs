@@ -48,6 +48,18 @@ impl<'a> Names<'a> {
         })
     }
 
+    /// The name at `place`, which is below the number of names, and the rows that bear it.
+    pub(super) fn nth(&self, place: u32) -> Result<(&'a str, Postings<'a>)> {
+        let at = self.section.offset;
+        if place >= self.section.count {
+            return Err(self.sidx.corrupt(at, "a dictionary has fewer names"));
+        }
+        let entry = self.entry(place)?;
+        let name = core::str::from_utf8(self.name(&entry)?)
+            .map_err(|_| self.sidx.corrupt(at, "a name is not UTF-8"))?;
+        Ok((name, self.postings(&entry)?))
+    }
+
     /// Checks names, their order and every list.
     pub(super) fn check(&self) -> Result<()> {
         let all = self.prefix("")?;
@@ -159,15 +171,17 @@ impl<'a> NameRange<'a> {
         self.len
     }
 
+    /// Their places in the dictionary.
+    pub(crate) fn places(&self) -> Range<u32> {
+        self.first..self.first + self.len
+    }
+
     /// The name at `index`, which is below [`NameRange::len`], and the rows that bear it.
     pub(crate) fn nth(&self, index: u32) -> Result<(&'a str, Postings<'a>)> {
         let at = self.names.section.offset;
         if index >= self.len {
             return Err(self.names.sidx.corrupt(at, "a prefix has fewer names"));
         }
-        let entry = self.names.entry(self.first + index)?;
-        let name = core::str::from_utf8(self.names.name(&entry)?)
-            .map_err(|_| self.names.sidx.corrupt(at, "a name is not UTF-8"))?;
-        Ok((name, self.names.postings(&entry)?))
+        self.names.nth(self.first + index)
     }
 }

@@ -233,6 +233,13 @@ impl World {
         (view, self.facts[..seen].to_vec())
     }
 
+    /// The beginning of a name that some fact bears.
+    pub(crate) fn some_prefix(&mut self, names: fn(&Fact) -> Vec<&str>) -> String {
+        let fact = self.some_fact().unwrap();
+        let name = names(&fact).first().copied().unwrap_or("x");
+        self.prefix(name)
+    }
+
     fn prefix(&mut self, name: &str) -> String {
         let chars = self.dice.below(name.chars().count() + 1);
         name.chars().take(chars).collect()

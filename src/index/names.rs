@@ -1,0 +1,344 @@
+//! The names of an axis in byte order: those of all layers, merged as they are asked for.
+//!
+//! Footers hold their names sorted and are read in place, one name ahead of the merge. The names of a live index are
+//! gathered in pages, so that the writer waits for one page at the most, and sorted. Runs on the thread that asks.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fmt;
+use std::iter::FusedIterator;
+use std::ops::Range;
+
+use crate::error::Result;
+use crate::event::name::{
+    MAX_ENTITY_BYTES, MAX_KIND_BYTES, MAX_SCOPE_BYTES, MAX_TAG_BYTES, check_prefix,
+};
+use crate::event::position::Position;
+use crate::format::sidx::NameAxis;
+use crate::index::layer::Layer;
+use crate::index::live::LiveIndex;
+use crate::index::row_list::RowList;
+use crate::index::view::View;
+use crate::sync::{Arc, RwLock};
+
+/// How many names of a live index are looked at under one lock.
+const PAGE_NAMES: usize = 256;
+
+impl View {
+    /// The entities whose names begin with `prefix`, in byte order, with the number of their events; the empty prefix
+    /// lists all.
+    ///
+    /// Names are found as they are asked for: the first ten of a million cost one search in each segment and ten steps.
+    /// The list keeps one name and a few numbers for each segment, and, until they are taken, those names of the newest
+    /// events, whose index is in memory, that begin so.
+    ///
+    /// ```
+    /// use quipu::prelude::*;
+    ///
+    /// # fn main() -> quipu::Result<()> {
+    /// let store = Store::in_memory()?;
+    /// for name in ["lamp:2", "lamp:10", "door:1", "lamp:2"] {
+    ///     let thing = Coordinate::new(name, "house")?;
+    ///     store.append(&thing, EventKind::literal("thing.seen"), &())?;
+    /// }
+    /// let lamps: Vec<_> = store.entities("lamp:")?.collect::<quipu::Result<_>>()?;
+    /// assert_eq!((lamps[0].name(), lamps[0].events()), ("lamp:10", 1));
+    /// assert_eq!((lamps[1].name(), lamps[1].events()), ("lamp:2", 2));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Argument` for a prefix that no entity can have.
+    pub fn entities(&self, prefix: impl AsRef<str>) -> Result<Names> {
+        Names::new(self, NameAxis::Entity, prefix.as_ref())
+    }
+
+    /// The scopes whose names begin with `prefix`, as [`View::entities`].
+    ///
+    /// # Errors
+    /// `Argument` for a prefix that no scope can have.
+    pub fn scopes(&self, prefix: impl AsRef<str>) -> Result<Names> {
+        Names::new(self, NameAxis::Scope, prefix.as_ref())
+    }
+
+    /// The kinds that begin with `prefix`, as [`View::entities`].
+    ///
+    /// # Errors
+    /// `Argument` for a prefix that no kind can have.
+    pub fn kinds(&self, prefix: impl AsRef<str>) -> Result<Names> {
+        Names::new(self, NameAxis::Kind, prefix.as_ref())
+    }
+
+    /// The tags that begin with `prefix`, as [`View::entities`].
+    ///
+    /// # Errors
+    /// `Argument` for a prefix that no tag can have.
+    pub fn tags(&self, prefix: impl AsRef<str>) -> Result<Names> {
+        Names::new(self, NameAxis::Tag, prefix.as_ref())
+    }
+}
+
+/// A name and how often it was borne.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct NameEntry {
+    name: String,
+    events: u64,
+    last_position: Position,
+}
+
+impl NameEntry {
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many events bear it; 1 or more.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// The position of the last of them.
+    #[must_use]
+    pub fn last_position(&self) -> Position {
+        self.last_position
+    }
+}
+
+impl fmt::Display for NameEntry {
+    /// One line: name, number of events, position of the last.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, events, last) = (&self.name, self.events, self.last_position);
+        write!(f, "{name}  {events}  last at {last}")
+    }
+}
+
+/// The names of an axis in byte order, read as they are asked for; ends for good after an error.
+#[derive(Clone)]
+pub struct Names {
+    view: View,
+    axis: NameAxis,
+    prefix: Box<str>,
+    state: State,
+}
+
+#[derive(Clone)]
+enum State {
+    /// Nothing was asked for yet, and no segment is opened.
+    Fresh,
+    Merging(Merge),
+    Ended,
+}
+
+/// What is left of each layer's names, and the next name of each.
+#[derive(Clone, Default)]
+struct Merge {
+    rest: Vec<Rest>,
+    next: BinaryHeap<Reverse<Next>>,
+}
+
+/// The names of one layer that were not taken yet.
+#[derive(Clone)]
+enum Rest {
+    /// Places in the sorted dictionary of a footer.
+    Sorted(Range<u32>),
+    /// The names of a live index, the first one last.
+    Gathered(Vec<Borne>),
+}
+
+/// A name in one layer, and its rows that the view shows.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Borne {
+    name: Arc<str>,
+    events: u32,
+    last_row: u32,
+}
+
+/// The next name of a layer, in order of names, then of layers.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Next {
+    name: Arc<str>,
+    layer: usize,
+    events: u32,
+    last_position: u64,
+}
+
+impl Names {
+    fn new(view: &View, axis: NameAxis, prefix: &str) -> Result<Self> {
+        let (what, most_bytes) = match axis {
+            NameAxis::Entity => ("entity prefix", MAX_ENTITY_BYTES),
+            NameAxis::Scope => ("scope prefix", MAX_SCOPE_BYTES),
+            NameAxis::Kind => ("kind prefix", MAX_KIND_BYTES),
+            NameAxis::Tag => ("tag prefix", MAX_TAG_BYTES),
+        };
+        check_prefix(what, prefix, most_bytes)?;
+        Ok(Self {
+            view: view.clone(),
+            axis,
+            prefix: prefix.into(),
+            state: State::Fresh,
+        })
+    }
+
+    fn advance(&mut self) -> Result<Option<NameEntry>> {
+        if let State::Fresh = self.state {
+            self.state = State::Merging(self.begin()?);
+        }
+        let State::Merging(merge) = &mut self.state else {
+            return Ok(None);
+        };
+        let Some(first) = merge.take(&self.view, self.axis)? else {
+            return Ok(None);
+        };
+        let mut entry = NameEntry {
+            name: (*first.name).into(),
+            events: first.events.into(),
+            last_position: Position::new(first.last_position),
+        };
+        while merge
+            .next
+            .peek()
+            .is_some_and(|next| next.0.name == first.name)
+            && let Some(same) = merge.take(&self.view, self.axis)?
+        {
+            entry.events += u64::from(same.events);
+            // Layers of one name come in order of position.
+            entry.last_position = Position::new(same.last_position);
+        }
+        Ok(Some(entry))
+    }
+
+    fn begin(&self) -> Result<Merge> {
+        let picture = self.view.picture();
+        let mut merge = Merge::default();
+        for (at, layer) in picture.layers.all.iter().enumerate() {
+            let rows = layer.rows_upto(picture.upto.min(picture.end_of(at)));
+            if rows == 0 {
+                break;
+            }
+            merge.rest.push(match layer.live_index() {
+                Some(index) => Rest::Gathered(gathered(index, self.axis, &self.prefix, rows)),
+                None => Rest::Sorted(
+                    layer.with(|index| Ok(index.prefix(self.axis, &self.prefix)?.places()))?,
+                ),
+            });
+            merge.refill(at, &self.view, self.axis)?;
+        }
+        Ok(merge)
+    }
+}
+
+impl Merge {
+    /// Takes the first of the next names and puts the one behind it in its place.
+    fn take(&mut self, view: &View, axis: NameAxis) -> Result<Option<Next>> {
+        let Some(Reverse(first)) = self.next.pop() else {
+            return Ok(None);
+        };
+        self.refill(first.layer, view, axis)?;
+        Ok(Some(first))
+    }
+
+    fn refill(&mut self, at: usize, view: &View, axis: NameAxis) -> Result<()> {
+        let picture = view.picture();
+        let (Some(rest), Some(layer)) = (self.rest.get_mut(at), picture.layers.all.get(at)) else {
+            return Ok(());
+        };
+        let rows = layer.rows_upto(picture.upto.min(picture.end_of(at)));
+        let borne = match rest {
+            Rest::Gathered(names) => names.pop(),
+            Rest::Sorted(places) => next_sorted(layer, axis, places, rows)?,
+        };
+        if let Some(borne) = borne {
+            self.next.push(Reverse(Next {
+                name: borne.name,
+                layer: at,
+                events: borne.events,
+                last_position: layer.position(borne.last_row),
+            }));
+        }
+        Ok(())
+    }
+}
+
+/// The next name of a footer that one of the first `rows` rows bears.
+fn next_sorted(
+    layer: &Layer,
+    axis: NameAxis,
+    places: &mut Range<u32>,
+    rows: u32,
+) -> Result<Option<Borne>> {
+    for place in places {
+        let borne = layer.with(|index| {
+            let (name, list) = index.nth_name(axis, place)?;
+            let list = RowList::Postings(list);
+            let events = list.count_between(0, rows)?;
+            let Some(last) = events.checked_sub(1) else {
+                return Ok(None);
+            };
+            Ok(Some(Borne {
+                name: name.into(),
+                events,
+                last_row: list.nth(last)?,
+            }))
+        })?;
+        if borne.is_some() {
+            return Ok(borne);
+        }
+    }
+    Ok(None)
+}
+
+/// The names of a live index that one of the first `rows` rows bears, the last in byte order first.
+fn gathered(index: &RwLock<LiveIndex>, axis: NameAxis, prefix: &str, rows: u32) -> Vec<Borne> {
+    let mut found = Vec::new();
+    let mut seen = 0;
+    loop {
+        let page_end = seen + PAGE_NAMES;
+        let index = index.read();
+        let page = index.names_from(axis, seen).take(PAGE_NAMES);
+        let page = page.map(|(name, list)| (name, list.partition_point(|row| *row < rows), list));
+        // A name that only appears later is followed by such names only.
+        for (name, events, list) in page.take_while(|(_, events, _)| *events > 0) {
+            seen += 1;
+            if name.starts_with(prefix) {
+                found.push(Borne {
+                    name: Arc::clone(name),
+                    events: u32::try_from(events).unwrap_or(u32::MAX),
+                    last_row: list.get(events - 1).copied().unwrap_or(u32::MAX),
+                });
+            }
+        }
+        if seen < page_end {
+            break;
+        }
+    }
+    found.sort_unstable_by(|one, other| other.cmp(one));
+    found
+}
+
+impl Iterator for Names {
+    type Item = Result<NameEntry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let entry = self.advance();
+        if !matches!(entry, Ok(Some(_))) {
+            self.state = State::Ended;
+        }
+        entry.transpose()
+    }
+}
+
+impl FusedIterator for Names {}
+
+impl fmt::Debug for Names {
+    /// What it lists; the names themselves would fill pages.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Names")
+            .field("axis", &self.axis)
+            .field("prefix", &self.prefix)
+            .field("view", &self.view)
+            .finish_non_exhaustive()
+    }
+}
