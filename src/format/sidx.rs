@@ -106,12 +106,25 @@ impl NameAxis {
     }
 }
 
-/// What the filter is asked about: an event id, a key digest or an entity digest.
+/// What the filter is asked about: an event's id, a key digest, an entity digest, a parent's id, or a correlation other
+/// than the event's own id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Axis16 {
     Id,
     Key,
     Entity,
+    Parent,
+    Correlation,
+}
+
+impl Axis16 {
+    /// The key tables, and as what the filter holds their keys.
+    pub(crate) const TABLES: [(Part, Self); 4] = [
+        (Part::Ids, Self::Id),
+        (Part::Keys, Self::Key),
+        (Part::Correlations, Self::Correlation),
+        (Part::Children, Self::Parent),
+    ];
 }
 
 /// What one event adds to an index. Tags are a set: none twice.
@@ -415,6 +428,8 @@ impl Probe {
             Axis16::Id => 1,
             Axis16::Key => 2,
             Axis16::Entity => 3,
+            Axis16::Parent => 4,
+            Axis16::Correlation => 5,
         };
         let hash = mix(mix(half(low).wrapping_add(tag)) ^ half(high));
         let block = ((hash >> 32) * u64::from(blocks)) >> 32;

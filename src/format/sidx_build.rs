@@ -91,7 +91,13 @@ impl SidxBuilder {
         };
         let sorted = self.names.each_ref().map(Names::sorted);
         let [entities, ..] = &sorted;
-        let filter = filter(&self.ids, &self.keys, entities);
+        let tables = [
+            (Axis16::Id, &self.ids),
+            (Axis16::Key, &self.keys),
+            (Axis16::Correlation, &self.correlations),
+            (Axis16::Parent, &self.children),
+        ];
+        let filter = filter(tables, entities);
         let mut add = |part: Part, write: &mut dyn FnMut(&mut Vec<u8>) -> Section| {
             out.resize(out.len().next_multiple_of(8), 0);
             let start = out.len();
@@ -174,16 +180,21 @@ impl Names {
     }
 }
 
-fn filter(ids: &[Pair], keys: &[Pair], entities: &[(&str, u32)]) -> Vec<[u8; FILTER_BLOCK_BYTES]> {
-    let bits = (ids.len() + keys.len() + entities.len()) * FILTER_BITS_PER_KEY;
+fn filter(
+    tables: [(Axis16, &Vec<Pair>); 4],
+    entities: &[(&str, u32)],
+) -> Vec<[u8; FILTER_BLOCK_BYTES]> {
+    let pairs: usize = tables.iter().map(|(_, pairs)| pairs.len()).sum();
+    let bits = (pairs + entities.len()) * FILTER_BITS_PER_KEY;
     let mut blocks = vec![[0; FILTER_BLOCK_BYTES]; bits.div_ceil(FILTER_BLOCK_BYTES * 8)];
     let count = fits(blocks.len());
     let mut add = |axis, key: &[u8; 16]| {
         let probe = Probe::new(axis, key, count);
         probe.set(&mut blocks[probe.offset() / FILTER_BLOCK_BYTES]);
     };
-    ids.iter().for_each(|(id, _)| add(Axis16::Id, id));
-    keys.iter().for_each(|(key, _)| add(Axis16::Key, key));
+    for (axis, pairs) in tables {
+        pairs.iter().for_each(|(key, _)| add(axis, key));
+    }
     for (entity, _) in entities {
         add(Axis16::Entity, &entity_digest(entity));
     }

@@ -312,8 +312,14 @@ impl Layer {
                         Some(list) => RowList::Postings(list),
                         None => RowList::Slice(&[]),
                     },
-                    Axis::Correlation(id) => RowList::Keyed(index.correlated(id)?),
-                    Axis::Effects(id) => RowList::Keyed(index.children(id)?),
+                    Axis::Correlation(id) => match index.may_contain(Axis16::Correlation, id)? {
+                        true => RowList::Keyed(index.correlated(id)?),
+                        false => RowList::Slice(&[]),
+                    },
+                    Axis::Effects(id) => match index.may_contain(Axis16::Parent, id)? {
+                        true => RowList::Keyed(index.children(id)?),
+                        false => RowList::Slice(&[]),
+                    },
                 })
             }),
         }

@@ -252,6 +252,12 @@ impl Model {
             if let Some(key) = &event.key {
                 assert!(sidx.may_contain(Axis16::Key, key)?);
             }
+            for parent in &event.parents {
+                assert!(sidx.may_contain(Axis16::Parent, parent)?);
+            }
+            if let Some(story) = event.correlation.filter(|id| *id != event.id) {
+                assert!(sidx.may_contain(Axis16::Correlation, &story)?);
+            }
             if !event.entity.is_empty() {
                 assert!(sidx.may_contain(Axis16::Entity, &entity_digest(&event.entity))?);
             }

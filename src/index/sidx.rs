@@ -148,18 +148,19 @@ impl Sidx {
         Ok(probe.is_in(block))
     }
 
-    /// How many keys the filter was made of.
+    /// How many keys the filter was made of, each counted as often as it stands in its table.
     pub(crate) fn key_count(&self) -> u64 {
         let count = |part| u64::from(self.header.section(part).count);
-        count(Part::Ids) + count(Part::Keys) + count(Part::Entities)
+        let tables = Axis16::TABLES.map(|(part, _)| count(part));
+        tables.iter().sum::<u64>() + count(Part::Entities)
     }
 
-    /// Shows `visit` the keys that the filter was made of.
+    /// Shows `visit` the keys that the filter was made of, each as often as it stands in its table.
     pub(crate) fn each_key(
         &self,
         mut visit: impl FnMut(Axis16, &[u8; 16]) -> Result<()>,
     ) -> Result<()> {
-        for (part, axis) in [(Part::Ids, Axis16::Id), (Part::Keys, Axis16::Key)] {
+        for (part, axis) in Axis16::TABLES {
             self.pairs(part).each_key(|key| visit(axis, key))?;
         }
         let entities = self.prefix(NameAxis::Entity, "")?;
@@ -209,7 +210,7 @@ impl Sidx {
     pub(crate) fn check(&self) -> Result<()> {
         self.check_blocks()?;
         self.check_rows()?;
-        for part in [Part::Ids, Part::Keys, Part::Correlations, Part::Children] {
+        for (part, _) in Axis16::TABLES {
             self.pairs(part).check()?;
         }
         for axis in NameAxis::ALL {
