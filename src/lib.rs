@@ -12,6 +12,7 @@ pub(crate) mod feed;
 pub(crate) mod format;
 pub(crate) mod index;
 pub mod io;
+pub(crate) mod lineage;
 pub(crate) mod log;
 pub(crate) mod options;
 pub(crate) mod store;
@@ -45,6 +46,8 @@ pub use crate::feed::subscription::{Delivery, MAX_SUBSCRIPTION_CAPACITY, Subscri
 pub use crate::index::names::{NameEntry, Names};
 pub use crate::index::read_options::ReadOptions;
 pub use crate::index::view::{EventRefs, Events, Head, View};
+pub use crate::lineage::ancestry::Ancestors;
+pub use crate::lineage::descent::Descendants;
 pub use crate::log::event::{Event, EventRef};
 pub use crate::options::{
     MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_PAYLOAD_BYTES, MAX_QUEUE_CAPACITY, MAX_SEGMENT_BYTES,

@@ -27,6 +27,8 @@ use crate::feed::subscription::{DEFAULT_SUBSCRIPTION_CAPACITY, Subscription};
 use crate::index::names::Names;
 use crate::index::read_options::ReadOptions;
 use crate::index::view::{Events, Head, View};
+use crate::lineage::ancestry::Ancestors;
+use crate::lineage::descent::Descendants;
 use crate::log::event::Event;
 use crate::options::StoreConfig;
 use crate::sync::Arc;
@@ -397,6 +399,50 @@ impl Store {
     /// As [`Store::query`].
     pub fn by_fact(&self, kind: impl AsRef<str>) -> Result<Events> {
         self.query(Query::kind(kind))
+    }
+
+    /// The events that caused this one, directly or through others, at most `limit`, nearest first.
+    ///
+    /// # Errors
+    /// As [`View::walk_ancestors`]; `Closed`.
+    pub fn walk_ancestors(&self, id: impl Into<EventId>, limit: usize) -> Result<Ancestors> {
+        self.open_view()?.walk_ancestors(id, limit)
+    }
+
+    /// The events that this one caused, directly or through others, at most `limit`, first to last.
+    ///
+    /// # Errors
+    /// As [`View::descendants`]; `Closed`.
+    pub fn descendants(&self, id: impl Into<EventId>, limit: usize) -> Result<Descendants> {
+        self.open_view()?.descendants(id, limit)
+    }
+
+    /// The events of one story, first to last, as of now: those of this correlation, and the event whose id it is.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn story(&self, correlation: impl Into<CorrelationId>) -> Result<Events> {
+        self.query(Query::correlation(correlation))
+    }
+
+    /// Whether the first event caused the second, directly or through others; an event did not cause itself.
+    ///
+    /// # Errors
+    /// As [`View::is_ancestor`]; `Closed`.
+    pub fn is_ancestor(&self, a: impl Into<EventId>, b: impl Into<EventId>) -> Result<bool> {
+        self.open_view()?.is_ancestor(a, b)
+    }
+
+    /// The best common ancestors of two events, as `git merge-base --all` has them; see [`View::common_ancestors`].
+    ///
+    /// # Errors
+    /// As [`View::common_ancestors`]; `Closed`.
+    pub fn common_ancestors(
+        &self,
+        a: impl Into<EventId>,
+        b: impl Into<EventId>,
+    ) -> Result<Vec<Event>> {
+        self.open_view()?.common_ancestors(a, b)
     }
 
     /// The revision of an entity's last event, zero if it has none.

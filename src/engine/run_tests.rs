@@ -15,6 +15,7 @@ use crate::event::kind::EventKind;
 use crate::event::position::Position;
 use crate::format::run::RUN_SEGMENTS;
 use crate::format::sidx::Axis16;
+use crate::index::layer::Axis;
 use crate::index::run::Run;
 use crate::index::view::View;
 use crate::io::{Access, Disk, MemoryDisk, read_exact_at, write_all_at};
@@ -55,6 +56,10 @@ impl Small {
             let (entity, key) = (entity(number * 31 % ENTITIES), format!("key:{number}"));
             let at = Coordinate::new(&entity, "house").unwrap();
             let draft = EventDraft::new(&at, EventKind::literal("box.filled"), &payload);
+            let draft = match parent_of(number).map(|parent| self.events[parent].1) {
+                Some(parent) => draft.caused_by(parent),
+                None => draft,
+            };
             let batch = Batch::new().event(draft).idempotency_key(&key);
             let receipt = engine.append(batch).unwrap()[0];
             let position = receipt.position().get();
@@ -66,6 +71,7 @@ impl Small {
     fn check(&self, view: &View) {
         let upto = view.position().get();
         let mut revisions = HashMap::new();
+        self.check_children(view);
         for (position, id, key, entity) in &self.events {
             let seen = *position <= upto;
             let found = view.get(*id).unwrap().map(|event| event.position().get());
@@ -82,6 +88,30 @@ impl Small {
             let absent = EventId::v7(number, u128::from(number));
             assert!(view.get(absent).unwrap().is_none());
             assert!(view.receipt(format!("absent:{number}")).unwrap().is_none());
+        }
+    }
+
+    /// A parent's children stand in one layer that may hold them or in several, and no layer that does is passed over.
+    fn check_children(&self, view: &View) {
+        let layers = view.picture().layers;
+        for (parent, (_, id, ..)) in self.events.iter().enumerate() {
+            let mut found = Vec::new();
+            let mut from = 0;
+            while let Some(at) = layers.next_that_may_hold(Axis16::Parent, id.as_bytes(), from) {
+                let (layer, axis) = (&layers.all[at], Axis::Effects(*id.as_bytes()));
+                let rows = 0..layer.axis_len(&axis).unwrap();
+                found.extend(rows.map(|nth| layer.position(layer.nth(&axis, nth).unwrap())));
+                from = at + 1;
+            }
+            // A view's last layer may have grown since; a layer may stand there twice.
+            found.retain(|position| *position <= view.position().get());
+            found.sort_unstable();
+            found.dedup();
+            let children = self.events.iter().enumerate();
+            let children = children.filter(|(number, _)| parent_of(*number) == Some(parent));
+            let children = children.map(|(_, event)| event.0);
+            let seen = children.filter(|position| *position <= view.position().get());
+            assert_eq!(found, seen.collect::<Vec<_>>());
         }
     }
 
@@ -105,6 +135,11 @@ impl Small {
         let file = self.disk.open(name, Access::CreateNew).unwrap();
         write_all_at(&*file, bytes, 0).unwrap();
     }
+}
+
+/// Some parents have several children, most have none; some children stand many segments behind.
+fn parent_of(number: usize) -> Option<usize> {
+    (number % 4 == 3).then(|| number * 3 / 4 / 10 * 10)
 }
 
 fn entity(number: usize) -> String {
@@ -135,7 +170,9 @@ fn layers_asked(engine: &Engine) -> usize {
     let layers = Arc::clone(&engine.front.published.read().layers);
     let asked = |number: u32| {
         let digest = key_digest(format!("nowhere:{number}").as_bytes());
-        layers.that_may_hold(Axis16::Key, &digest, 0).count()
+        layers
+            .that_may_hold(Axis16::Key, &digest, (0, u64::MAX))
+            .count()
     };
     (0..100).map(asked).sum::<usize>() / 100
 }
@@ -304,6 +341,7 @@ fn no_flipped_bit_makes_a_run_deny_what_is_there() {
     engine.close().unwrap();
     let last = sealed[RUN_SEGMENTS - 1].last_position;
     let events = small.events.iter().filter(|event| event.0 <= last);
+    let parents = (0..events.clone().count()).filter_map(parent_of);
     let keys: Vec<_> = events
         .flat_map(|(_, id, key, entity)| {
             [
@@ -312,6 +350,7 @@ fn no_flipped_bit_makes_a_run_deny_what_is_there() {
                 (Axis16::Entity, entity_digest(entity)),
             ]
         })
+        .chain(parents.map(|parent| (Axis16::Parent, *small.events[parent].1.as_bytes())))
         .collect();
     let mut bytes = small.bytes(RUNS[0]).unwrap();
     let disk: Arc<dyn Disk> = Arc::new(small.disk.clone());

@@ -276,6 +276,14 @@ impl Layer {
         })
     }
 
+    /// The first row of an axis that is `from` or later.
+    pub(crate) fn next_row(&self, axis: &Axis, from: u32) -> Result<Option<u32>> {
+        self.list(axis, |list| {
+            let nth = list.lower_bound(from)?;
+            (nth < list.len()).then(|| list.nth(nth)).transpose()
+        })
+    }
+
     /// Fills `page` with at most `most` rows of `axis` inside `low..high`, nearest to the walk's start first.
     pub(crate) fn page(
         &self,

@@ -33,14 +33,16 @@ impl Layers {
         })
     }
 
-    /// The layers that may hold a key and reach past position `after`, newest first.
+    /// The layers that may hold a key, reach past position `after` and begin no later than `upto`, newest first.
     pub(crate) fn that_may_hold(
         &self,
         axis: Axis16,
         key: &[u8; 16],
-        after: u64,
+        (after, upto): (u64, u64),
     ) -> impl Iterator<Item = &Arc<Layer>> {
-        let mut end = self.all.len();
+        let mut end = self
+            .all
+            .partition_point(|layer| layer.first_position() <= upto);
         std::iter::from_fn(move || {
             loop {
                 let layer = self.all.get(end.checked_sub(1)?)?;
@@ -54,6 +56,25 @@ impl Layers {
                 end -= RUN_SEGMENTS;
             }
         })
+    }
+
+    /// The place of the first layer from `at` on that may hold a key.
+    pub(crate) fn next_that_may_hold(
+        &self,
+        axis: Axis16,
+        key: &[u8; 16],
+        mut at: usize,
+    ) -> Option<usize> {
+        while at < self.all.len() {
+            // A run may also be asked from the middle of its layers: it speaks of all of them.
+            let end = (at + 1).next_multiple_of(RUN_SEGMENTS);
+            let last = self.all.get(end - 1);
+            if !last.is_some_and(|last| self.deny(end, last, axis, key)) {
+                return Some(at);
+            }
+            at = end;
+        }
+        None
     }
 
     /// Whether a run says that none of the `RUN_SEGMENTS` layers before `end`, `last` being the last, holds the key.

@@ -12,6 +12,7 @@ use crate::index::layers::Layers;
 use crate::index::walk::Hit;
 use crate::log::event::EventRef;
 use crate::log::segment::Staged;
+use crate::sync::Arc;
 
 /// The end of an entity's stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,20 +60,32 @@ impl<'a> Picture<'a> {
             return Ok(None);
         };
         let row = layer.rows_upto(position).saturating_sub(1);
-        Ok(Some(Hit {
-            event: layer.event(row, self.staged)?,
-            layer,
-        }))
+        self.hit((layer, row)).map(Some)
     }
 
     /// The event with an id, if its position is above `after`.
     pub(crate) fn by_id(&self, id: &[u8; 16], after: u64) -> Result<Option<Hit<'a>>> {
-        self.newest(Axis16::Id, id, after, |layer| layer.find_id(id))
+        let found = self.newest(Axis16::Id, id, after, |layer| layer.find_id(id))?;
+        found.map(|found| self.hit(found)).transpose()
+    }
+
+    /// The position of the event with an id, which is not read.
+    pub(crate) fn position_of(&self, id: &[u8; 16]) -> Result<Option<u64>> {
+        let found = self.newest(Axis16::Id, id, 0, |layer| layer.find_id(id))?;
+        Ok(found.map(|(layer, row)| layer.position(row)))
     }
 
     /// The first event of the submission with a key digest, if its position is above `after`.
     pub(crate) fn by_key(&self, key: &[u8; 16], after: u64) -> Result<Option<Hit<'a>>> {
-        self.newest(Axis16::Key, key, after, |layer| layer.find_key(key))
+        let found = self.newest(Axis16::Key, key, after, |layer| layer.find_key(key))?;
+        found.map(|found| self.hit(found)).transpose()
+    }
+
+    fn hit(&self, (layer, row): (&'a Arc<Layer>, u32)) -> Result<Hit<'a>> {
+        Ok(Hit {
+            event: layer.event(row, self.staged)?,
+            layer,
+        })
     }
 
     fn newest(
@@ -81,15 +94,12 @@ impl<'a> Picture<'a> {
         key: &[u8; 16],
         after: u64,
         find: impl Fn(&Layer) -> Result<Option<u32>>,
-    ) -> Result<Option<Hit<'a>>> {
-        for layer in self.layers.that_may_hold(axis, key, after) {
+    ) -> Result<Option<(&'a Arc<Layer>, u32)>> {
+        for layer in self.layers.that_may_hold(axis, key, (after, self.upto)) {
             let Some(row) = find(layer)? else { continue };
             let position = layer.position(row);
             if position > after && position <= self.upto {
-                return Ok(Some(Hit {
-                    event: layer.event(row, self.staged)?,
-                    layer,
-                }));
+                return Ok(Some((layer, row)));
             }
         }
         Ok(None)
@@ -102,7 +112,8 @@ impl<'a> Picture<'a> {
         digest: &[u8; 16],
         after: u64,
     ) -> Result<Option<EventRef<'a>>> {
-        for layer in self.layers.that_may_hold(Axis16::Entity, digest, after) {
+        let span = (after, self.upto);
+        for layer in self.layers.that_may_hold(Axis16::Entity, digest, span) {
             let rows = layer.rows_upto(self.upto);
             if let Some(row) = layer.last_of_entity(entity, digest, rows)? {
                 if layer.position(row) <= after {

@@ -1,0 +1,225 @@
+//! What led to an event: its ancestors, nearest first, and the nearest that two events share.
+//!
+//! A walk by descending position meets an event only after all of its children, so that each is looked at once, with no
+//! memory of those that were. Runs on the thread that asks.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::error::{Result, StoreError};
+use crate::event::id::EventId;
+use crate::index::picture::Picture;
+use crate::index::view::View;
+use crate::lineage::{event_at, position_of};
+use crate::log::event::{Event, EventRef};
+
+impl View {
+    /// The events that caused this one, directly or through others: at most `limit` of them, each once, nearest first, which
+    /// is by descending position. The event itself is not among them.
+    ///
+    /// They are looked for as they are asked for. Memory is eight bytes or so for each event whose turn has not come and
+    /// that is a parent of one that was given: the width of the graph, not its length.
+    ///
+    /// ```
+    /// use quipu::prelude::*;
+    ///
+    /// # fn main() -> quipu::Result<()> {
+    /// let store = Store::in_memory()?;
+    /// let lamp = Coordinate::new("lamp:1", "house")?;
+    /// let by = |id| AppendOptions::new().caused_by(id);
+    /// let dusk = store.append(&lamp, EventKind::literal("light.faded"), &())?;
+    /// let lit = store.append_with_options(&lamp, EventKind::literal("lamp.lit"), &(), by(dusk.id()))?;
+    /// let hot = store.append_with_options(&lamp, EventKind::literal("lamp.heated"), &(), by(lit.id()))?;
+    /// let causes = store.walk_ancestors(hot, 10)?;
+    /// let ids: Vec<EventId> = causes.map(|e| e.map(|e| e.id())).collect::<quipu::Result<_>>()?;
+    /// assert_eq!(ids, [lit.id(), dusk.id()]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such event in this view; `Corrupt` when it is damaged.
+    pub fn walk_ancestors(&self, id: impl Into<EventId>, limit: usize) -> Result<Ancestors> {
+        let picture = self.picture();
+        let event = event_at(&picture, position_of(&picture, id.into())?)?.event;
+        let frontier = match limit {
+            0 => BTreeSet::new(),
+            _ => parents_of(&picture, &event).collect::<Result<_>>()?,
+        };
+        Ok(Ancestors {
+            view: self.clone(),
+            left: limit,
+            frontier,
+        })
+    }
+
+    /// Whether the first event caused the second, directly or through others; an event did not cause itself.
+    ///
+    /// It looks at ancestors of the second that come after the first, and stops when there are no more.
+    ///
+    /// # Errors
+    /// `NotFound` when one of them is not in this view; `Corrupt` when an event on the way is damaged.
+    pub fn is_ancestor(&self, a: impl Into<EventId>, b: impl Into<EventId>) -> Result<bool> {
+        let picture = self.picture();
+        let wanted = position_of(&picture, a.into())?;
+        let mut frontier = BTreeSet::from([position_of(&picture, b.into())?]);
+        while let Some(position) = frontier.pop_last().filter(|position| *position > wanted) {
+            let event = event_at(&picture, position)?.event;
+            for parent in parents_of(&picture, &event) {
+                let parent = parent?;
+                match parent.cmp(&wanted) {
+                    Ordering::Equal => return Ok(true),
+                    Ordering::Greater => drop(frontier.insert(parent)),
+                    Ordering::Less => {}
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// The best common ancestors of two events, by ascending position: of what led to both, that which led to no other such
+    /// event. Here an event counts as its own ancestor, as for `git merge-base --all`.
+    ///
+    /// There is one, or none, where history only splits; two and more where branches were merged crosswise. Memory is the
+    /// width of the graph, as for [`View::walk_ancestors`].
+    ///
+    /// ```
+    /// use quipu::prelude::*;
+    ///
+    /// # fn main() -> quipu::Result<()> {
+    /// let store = Store::in_memory()?;
+    /// let page = Coordinate::new("page:1", "wiki")?;
+    /// let edited = EventKind::literal("page.edited");
+    /// let by = |id| AppendOptions::new().caused_by(id);
+    /// let draft = store.append(&page, EventKind::literal("page.drafted"), &())?;
+    /// let ours = store.append_with_options(&page, edited.clone(), &"ours", by(draft.id()))?;
+    /// let theirs = store.append_with_options(&page, edited, &"theirs", by(draft.id()))?;
+    /// let shared = store.common_ancestors(ours, theirs)?;
+    /// assert_eq!(shared[0].id(), draft.id());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`View::is_ancestor`].
+    pub fn common_ancestors(
+        &self,
+        a: impl Into<EventId>,
+        b: impl Into<EventId>,
+    ) -> Result<Vec<Event>> {
+        let picture = self.picture();
+        let mut frontier = Painted::default();
+        frontier.paint(position_of(&picture, a.into())?, FROM_A);
+        frontier.paint(position_of(&picture, b.into())?, FROM_B);
+        let mut best = Vec::new();
+        while let Some((position, mut paint)) = frontier.pop() {
+            let hit = event_at(&picture, position)?;
+            if paint == FROM_A | FROM_B {
+                best.push(hit.owned());
+                paint |= STALE;
+            }
+            for parent in parents_of(&picture, &hit.event) {
+                frontier.paint(parent?, paint);
+            }
+        }
+        best.reverse();
+        Ok(best)
+    }
+}
+
+/// The positions of an event's parents, all below its own.
+fn parents_of<'a>(
+    picture: &Picture<'a>,
+    event: &EventRef<'a>,
+) -> impl Iterator<Item = Result<u64>> + use<'a> {
+    let position = event.position().get();
+    let below = Picture {
+        upto: position.saturating_sub(1),
+        ..*picture
+    };
+    event.parents().map(move |id| {
+        below.position_of(id.as_bytes())?.ok_or_else(|| {
+            StoreError::corrupt(format!(
+                "the parent {id} of event {position} is not below it; rebuild the index from the log"
+            ))
+        })
+    })
+}
+
+/// The events that led to an event, nearest first; ends for good after an error.
+///
+/// It comes from [`View::walk_ancestors`] and holds its view.
+#[derive(Clone, Debug)]
+pub struct Ancestors {
+    view: View,
+    /// More than 0 as long as the frontier is not empty.
+    left: usize,
+    /// The positions of parents whose turn has not come.
+    frontier: BTreeSet<u64>,
+}
+
+impl Ancestors {
+    fn advance(&mut self) -> Result<Option<Event>> {
+        let Some(position) = self.frontier.pop_last() else {
+            return Ok(None);
+        };
+        let picture = self.view.picture();
+        let hit = event_at(&picture, position)?;
+        self.left -= 1;
+        if self.left == 0 {
+            self.frontier.clear();
+            return Ok(Some(hit.owned()));
+        }
+        for parent in parents_of(&picture, &hit.event) {
+            self.frontier.insert(parent?);
+        }
+        Ok(Some(hit.owned()))
+    }
+}
+
+impl Iterator for Ancestors {
+    type Item = Result<Event>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let found = self.advance();
+        if found.is_err() {
+            self.frontier.clear();
+        }
+        found.transpose()
+    }
+}
+
+impl std::iter::FusedIterator for Ancestors {}
+
+const FROM_A: u8 = 1;
+const FROM_B: u8 = 2;
+/// Leads to a common ancestor that was found: common itself, and not a best one.
+const STALE: u8 = 4;
+
+/// What leads to one of two events and whose turn has not come, by position, and to which of the two it leads.
+#[derive(Default)]
+struct Painted {
+    paint: BTreeMap<u64, u8>,
+    /// How many of them are not stale: with none left, nothing better can be found.
+    fresh: usize,
+}
+
+impl Painted {
+    fn paint(&mut self, position: u64, paint: u8) {
+        let is_fresh = |paint: u8| paint & STALE == 0;
+        let before = self.paint.get(&position).copied();
+        let after = before.unwrap_or(0) | paint;
+        self.fresh -= usize::from(before.is_some_and(is_fresh));
+        self.fresh += usize::from(is_fresh(after));
+        self.paint.insert(position, after);
+    }
+
+    fn pop(&mut self) -> Option<(u64, u8)> {
+        if self.fresh == 0 {
+            return None;
+        }
+        let (position, paint) = self.paint.pop_last()?;
+        self.fresh -= usize::from(paint & STALE == 0);
+        Some((position, paint))
+    }
+}
