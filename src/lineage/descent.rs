@@ -154,3 +154,118 @@ impl Iterator for Descendants {
 }
 
 impl std::iter::FusedIterator for Descendants {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::open::open;
+    use crate::engine::runs;
+    use crate::engine::shared::Engine;
+    use crate::event::batch::Batch;
+    use crate::event::coordinate::Coordinate;
+    use crate::event::draft::EventDraft;
+    use crate::event::kind::EventKind;
+    use crate::format::run::RUN_SEGMENTS;
+    use crate::io::MemoryDisk;
+    use crate::options::{MIN_SEGMENT_BYTES, StoreConfig};
+    use crate::sync::Arc;
+
+    /// A family of events among many that are not of it.
+    struct Log {
+        disk: MemoryDisk,
+        engine: Arc<Engine>,
+        family: Vec<EventId>,
+        /// How many parents the family has named.
+        edges: u64,
+        stranger: Option<EventId>,
+    }
+
+    impl Log {
+        fn new() -> Self {
+            let disk = MemoryDisk::new();
+            let engine = Self::open(&disk);
+            let mut log = Self {
+                disk,
+                engine,
+                family: Vec::new(),
+                edges: 0,
+                stranger: None,
+            };
+            log.family = vec![log.append(10, &[])];
+            log
+        }
+
+        fn open(disk: &MemoryDisk) -> Arc<Engine> {
+            let config = StoreConfig::on_disk(Arc::new(disk.clone()));
+            open(config.segment_bytes(MIN_SEGMENT_BYTES)).unwrap()
+        }
+
+        fn append(&self, bytes: usize, parents: &[EventId]) -> EventId {
+            let place = Coordinate::new("box:1", "house").unwrap();
+            let kind = EventKind::literal("box.filled");
+            let draft = EventDraft::new(&place, kind, &"x".repeat(bytes));
+            let draft = parents.iter().fold(draft, |draft, id| draft.caused_by(*id));
+            self.engine.append(Batch::new().event(draft)).unwrap()[0].id()
+        }
+
+        /// Appends strangers, each caused by the one before, until there are so many segments.
+        fn lengthen(&mut self, segments: u64) {
+            while self.engine.stats().segments < segments {
+                let parent = self.stranger;
+                self.stranger = Some(self.append(400_000, parent.as_slice()));
+            }
+        }
+
+        /// A child of the first of the family and of its last.
+        fn bear(&mut self) {
+            let mut parents = vec![self.family[0]];
+            parents.extend(self.family.iter().skip(1).next_back());
+            self.family.push(self.append(10, &parents));
+            self.edges += parents.len() as u64;
+        }
+
+        /// Opens the log again, so that all is sealed, and makes all runs.
+        fn settle(&mut self) {
+            self.engine.close().unwrap();
+            self.engine = Self::open(&self.disk);
+            let groups = self.engine.sealed.lock().len() / RUN_SEGMENTS;
+            (0..groups).for_each(|group| runs::merge(&self.engine, group));
+        }
+
+        /// What it costs to find all of the family.
+        fn cost(&self) -> Touched {
+            let view = self.engine.front.view().unwrap();
+            let mut walk = view.descendants(self.family[0], usize::MAX).unwrap();
+            let found: Vec<EventId> = walk.by_ref().map(|event| event.unwrap().id()).collect();
+            assert_eq!(found, self.family[1..]);
+            walk.touched
+        }
+    }
+
+    #[test]
+    fn descendants_cost_what_there_is_of_them_however_long_the_log() {
+        let mut log = Log::new();
+        for segments in 2..=24 {
+            log.lengthen(segments);
+            log.bear();
+        }
+        log.settle();
+        let short = log.cost();
+        // The runs leave out as many segments as before, so that only whole runs were added.
+        log.lengthen(24 + 5 * 16);
+        log.settle();
+        let long = log.cost();
+        println!(
+            "{} descendants: {short:?}, then {long:?}",
+            log.family.len() - 1
+        );
+        assert_eq!(
+            short.rows, log.edges,
+            "each child is looked at once for each parent"
+        );
+        assert_eq!(long.rows, short.rows);
+        // The runs pass over 80 more segments, but for a wrong yes now and then.
+        assert!(long.layers < 2 * short.layers, "{short:?}, then {long:?}");
+        log.engine.close().unwrap();
+    }
+}
