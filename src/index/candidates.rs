@@ -53,61 +53,68 @@ impl RowBounds {
     fn within_times(
         &mut self,
         layer: &Layer,
-        (first, last): (u64, u64),
+        (oldest, newest): (u64, u64),
         picture: &Picture<'_>,
     ) -> Result<()> {
-        if (first, last) == (0, u64::MAX) || self.low >= self.high {
+        if (oldest, newest) == (0, u64::MAX) || self.low >= self.high {
             return Ok(());
         }
         if layer
             .recorded_span()
-            .is_some_and(|(oldest, newest)| newest < first || oldest > last)
+            .is_some_and(|(begin, end)| end < oldest || begin > newest)
         {
             *self = Self::NONE;
             return Ok(());
         }
-        let time = |row| Ok(layer.event(row, picture.staged)?.recorded_at().as_nanos());
-        self.low = first_row(*self, |row| Ok(time(row)? >= first))?;
-        self.high = first_row(*self, |row| Ok(time(row)? > last))?;
+        let time = |row| layer.recorded_at(row, picture.staged);
+        self.low = first_where(self.rows(), |row| Ok(time(row)? >= oldest))?;
+        self.high = first_where(self.rows(), |row| Ok(time(row)? > newest))?;
         Ok(())
     }
 
-    /// In one layer the revisions of an entity are dense, so that the first tells where every other stands.
+    /// In one layer the revisions of an entity ascend by one, but where retention took some, so that the first tells
+    /// where every other stands or would stand.
     fn within_revisions(
         &mut self,
         layer: &Layer,
         entity: &Arc<str>,
-        (first, last): (u64, u64),
+        (lowest, highest): (u64, u64),
         picture: &Picture<'_>,
     ) -> Result<()> {
-        if (first, last) == (0, u64::MAX) || self.low >= self.high {
+        if (lowest, highest) == (0, u64::MAX) || self.low >= self.high {
             return Ok(());
         }
         let axis = Axis::Name(NameAxis::Entity, Arc::clone(entity));
-        let len = layer.axis_len(&axis)?;
+        // What stands behind the bounds may not be written yet.
+        let len = layer.count_between(&axis, (0, self.high))?;
         if len == 0 {
             *self = Self::NONE;
             return Ok(());
         }
-        let oldest = layer.nth(&axis, 0)?;
-        if oldest >= self.high {
+        let revision = |nth| -> Result<u64> {
+            let row = layer.nth(&axis, nth)?;
+            Ok(layer.event(row, picture.staged)?.revision().get())
+        };
+        let base = revision(0)?;
+        let nth_from = |wanted: u64| {
+            let most = u32::try_from(wanted.saturating_sub(base)).unwrap_or(u32::MAX);
+            let most = most.min(len);
+            match most.checked_sub(1) {
+                Some(before) if revision(before)? >= wanted => {
+                    first_where((0, before), |nth| Ok(revision(nth)? >= wanted))
+                }
+                _ => Ok(most),
+            }
+        };
+        let from = nth_from(lowest)?;
+        let to = highest.checked_add(1).map_or(Ok(len), nth_from)?;
+        if from >= to {
             *self = Self::NONE;
             return Ok(());
         }
-        let base = layer.event(oldest, picture.staged)?.revision().get();
-        let skip = u32::try_from(first.saturating_sub(base)).unwrap_or(u32::MAX);
-        if skip >= len || last < base {
-            *self = Self::NONE;
-            return Ok(());
-        }
-        self.low = self.low.max(layer.nth(&axis, skip)?);
-        if let Some(over) = last
-            .checked_sub(base)
-            .and_then(|n| u32::try_from(n).ok())
-            .and_then(|n| n.checked_add(1))
-            && over < len
-        {
-            self.high = self.high.min(layer.nth(&axis, over)?);
+        self.low = self.low.max(layer.nth(&axis, from)?);
+        if to < len {
+            self.high = self.high.min(layer.nth(&axis, to)?);
         }
         Ok(())
     }
@@ -118,9 +125,11 @@ fn row_before(layer: &Layer, position: u64) -> u32 {
     u32::try_from(row).unwrap_or(u32::MAX)
 }
 
-/// The first row in bounds for which `holds` turns true; it stays true from there on.
-fn first_row(bounds: RowBounds, holds: impl Fn(u32) -> Result<bool>) -> Result<u32> {
-    let (mut low, mut high) = (bounds.low, bounds.high);
+/// The first number in `low..high` for which `holds` turns true, else `high`; it stays true from there on.
+fn first_where(
+    (mut low, mut high): (u32, u32),
+    holds: impl Fn(u32) -> Result<bool>,
+) -> Result<u32> {
     while low < high {
         let middle = low + (high - low) / 2;
         if holds(middle)? {

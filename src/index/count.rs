@@ -104,7 +104,9 @@ fn count_in(picture: &Picture<'_>, layer: &Layer, axis: &Axis, bounds: RowBounds
             let first = layer.find_id(id)?.filter(|row| low <= *row && *row < high);
             // The event with that id belongs to the story unless it was appended into another.
             let counts = match first {
-                Some(row) => layer.event(row, picture.staged)?.correlation().as_bytes() == id,
+                Some(row) => layer
+                    .kept_event(row, picture.staged)?
+                    .is_some_and(|event| event.correlation().as_bytes() == id),
                 None => false,
             };
             Ok(listed + u32::from(counts))

@@ -175,6 +175,27 @@ impl Layer {
         row: u32,
         staged: Option<Staged<'a>>,
     ) -> Result<EventRef<'a>> {
+        self.segment
+            .event(self.offset(row)?, self.position(row), staged)
+    }
+
+    /// The event in `row`, `None` if retention emptied it.
+    pub(crate) fn kept_event<'a>(
+        &'a self,
+        row: u32,
+        staged: Option<Staged<'a>>,
+    ) -> Result<Option<EventRef<'a>>> {
+        self.segment
+            .kept_event(self.offset(row)?, self.position(row), staged)
+    }
+
+    /// When the event in `row` was recorded, in nanoseconds, also if retention emptied it.
+    pub(crate) fn recorded_at(&self, row: u32, staged: Option<Staged<'_>>) -> Result<u64> {
+        self.segment
+            .recorded_at(self.offset(row)?, self.position(row), staged)
+    }
+
+    fn offset(&self, row: u32) -> Result<u64> {
         let offset = match &self.rows {
             Rows::Live(index) => index
                 .read()
@@ -182,8 +203,7 @@ impl Layer {
                 .ok_or_else(|| self.no_such_row(row))?,
             Rows::Fixed(_) => self.with(|index| index.offset(row))?,
         };
-        self.segment
-            .event(u64::from(offset), self.position(row), staged)
+        Ok(u64::from(offset))
     }
 
     fn no_such_row(&self, row: u32) -> StoreError {

@@ -21,6 +21,8 @@ pub(crate) mod walk;
 #[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
+mod emptied_tests;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,9 @@
 //! Walks the events that match a query, lazily and in order, through the layers of a picture.
 //!
 //! In each layer a region picks its narrowest axis and asks for its rows page by page; every candidate is then held
-//! against the whole region. Memory is one page a region, or one bit a row where names share a prefix. Runs on the
-//! thread that asks for the next event: a reader's, or the writer's in its turn.
+//! against the whole region. What retention emptied matches nothing and is passed over. Memory is one page a region,
+//! or one bit a row where names share a prefix. Runs on the thread that asks for the next event: a reader's, or the
+//! writer's in its turn.
 
 use crate::error::Result;
 use crate::event::query::Query;
@@ -160,16 +161,17 @@ impl Walk {
                 });
             }
             let Some(row) = next else { return Ok(None) };
-            let event = layer.event(row, picture.staged)?;
-            let mut matched = false;
+            let kept = layer.kept_event(row, picture.staged)?;
+            let mut matched = None;
             for stream in &mut self.streams {
-                if stream.take_if(row) && !matched {
+                if stream.take_if(row) && matched.is_none() {
                     let region = self.query.regions().get(stream.region);
-                    matched = region.is_some_and(|region| matches(region, &event));
+                    matched =
+                        kept.filter(|event| region.is_some_and(|region| matches(region, event)));
                 }
             }
-            if matched {
-                return Ok(Some(event));
+            if matched.is_some() {
+                return Ok(matched);
             }
         }
     }

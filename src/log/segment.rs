@@ -5,7 +5,7 @@
 
 use std::sync::OnceLock;
 
-use crate::error::{Result, StoreError, StoreErrorKind};
+use crate::error::{Result, StoreError};
 use crate::format::crc::Seed;
 use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::format::record::Record;
@@ -91,15 +91,23 @@ impl Segment {
         position: u64,
         staged: Option<Staged<'a>>,
     ) -> Result<EventRef<'a>> {
+        let kept = self.kept_event(offset, position, staged)?;
+        kept.ok_or_else(|| {
+            StoreError::not_found(format!("event {position} was removed by retention"))
+        })
+    }
+
+    /// The same, `None` if retention left a stub there.
+    pub(crate) fn kept_event<'a>(
+        &'a self,
+        offset: u64,
+        position: u64,
+        staged: Option<Staged<'a>>,
+    ) -> Result<Option<EventRef<'a>>> {
         let mapped = self.mapped()?;
-        let frame = self.frame(mapped, offset, staged).ok_or_else(|| {
-            StoreError::corrupt(format!(
-                "{} at byte {offset}: the frame of event {position} is not inside the file; restore the file from a copy",
-                self.name()
-            ))
-        })?;
-        match Record::decode(frame, &mapped.seed, offset, position) {
-            Ok(Record::Event(layout)) => Ok(EventRef::new(
+        let (frame, record) = self.record(mapped, offset, position, staged)?;
+        Ok(match record {
+            Record::Event(layout) => Some(EventRef::new(
                 frame,
                 layout,
                 position,
@@ -107,10 +115,39 @@ impl Segment {
                 self,
                 &mapped.seed,
             )),
-            Ok(Record::Stub(_)) => Err(StoreError::new(
-                StoreErrorKind::NotFound,
-                format!("event {position} was removed by retention"),
-            )),
+            Record::Stub(_) => None,
+        })
+    }
+
+    /// When the event at `offset` was recorded; a stub still says so.
+    pub(crate) fn recorded_at(
+        &self,
+        offset: u64,
+        position: u64,
+        staged: Option<Staged<'_>>,
+    ) -> Result<u64> {
+        let (frame, record) = self.record(self.mapped()?, offset, position, staged)?;
+        Ok(match record {
+            Record::Event(layout) => layout.recorded_at(frame),
+            Record::Stub(stub) => stub.recorded_at,
+        })
+    }
+
+    fn record<'a>(
+        &self,
+        mapped: &'a Mapped,
+        offset: u64,
+        position: u64,
+        staged: Option<Staged<'a>>,
+    ) -> Result<(&'a [u8], Record)> {
+        let frame = self.frame(mapped, offset, staged).ok_or_else(|| {
+            StoreError::corrupt(format!(
+                "{} at byte {offset}: the frame of event {position} is not inside the file; restore the file from a copy",
+                self.name()
+            ))
+        })?;
+        match Record::decode(frame, &mapped.seed, offset, position) {
+            Ok(record) => Ok((frame, record)),
             Err(error) => Err(decode_error(&self.name(), offset, &error)),
         }
     }
@@ -192,6 +229,7 @@ impl Segment {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::StoreErrorKind;
     use crate::format::golden::{self, FIRST_AT, STORE_ID};
     use crate::io::MemoryDisk;
     use crate::log::files::SEGMENTS;
