@@ -1,5 +1,7 @@
 //! The git example holds what it says: the same commits, parents and file histories as git, and nothing twice.
 
+#[path = "git_history/ancestry.rs"]
+mod ancestry;
 #[path = "git_history/fixture.rs"]
 mod fixture;
 #[path = "../examples/support/git.rs"]

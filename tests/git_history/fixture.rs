@@ -149,6 +149,21 @@ impl Fixture {
         self.commit("main", parents, &edits);
     }
 
+    /// Two branches that merge each other, so that two merges have two best common ancestors, then a merge of both.
+    pub(crate) fn merge_crosswise(&mut self) {
+        let base: Vec<usize> = self.tip.into_iter().collect();
+        let [ours, theirs] = [(); 2].map(|()| self.side(base.clone()));
+        let merges = [vec![ours, theirs], vec![theirs, ours]].map(|both| self.side(both));
+        self.commit("main", merges.to_vec(), "");
+        self.flush();
+    }
+
+    fn side(&mut self, parents: Vec<usize>) -> usize {
+        let edits = self.edits();
+        self.commit("side", parents, &edits);
+        self.commits
+    }
+
     fn commit(&mut self, branch: &str, parents: Vec<usize>, edits: &str) {
         self.commits += 1;
         let mark = self.commits;
