@@ -28,6 +28,7 @@ mod map;
 mod memory;
 #[cfg(target_os = "linux")]
 mod notify;
+mod overlay;
 mod real;
 mod replace;
 mod watch;
@@ -40,6 +41,7 @@ pub use real::RealDisk;
 pub use watch::Watch;
 
 pub(crate) use exact::{read_exact_at, write_all_at};
+pub(crate) use overlay::Overlay;
 pub(crate) use replace::replace;
 
 #[cfg(test)]
