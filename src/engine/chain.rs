@@ -7,12 +7,14 @@
 use crate::error::{Result, StoreError, StoreErrorKind};
 use crate::format::checkpoint::{Checkpoint, SealedEntry as SealedSegment};
 use crate::format::segment::SegmentHeader;
+use crate::format::sidx::{TRAILER_BYTES, Trailer};
 use crate::index::layer::{Layer, Source, Span, open_checkpoint, open_side_index};
 use crate::index::sidx::Sidx;
-use crate::io::Disk;
-use crate::log::files::segment_name;
+use crate::io::{Access, Disk, read_exact_at};
+use crate::log::files::{decode_error, segment_name};
 use crate::log::look::{self, Listed};
 use crate::log::plan::{Before, FooterEvidence, FooterVerdict, continues, judge_footer};
+use crate::log::scan::Mark;
 use crate::log::seal::{self, Sealed};
 use crate::log::segment::Segment;
 use crate::sync::Arc;
@@ -61,34 +63,49 @@ pub(crate) fn sealed_segments(
     headers.push(*newest);
     let mut sealed = Vec::with_capacity(older.len());
     for ((listed, header), next) in older.iter().zip(&headers).zip(headers.iter().skip(1)) {
-        let entry = known
-            .iter()
-            .find(|e| e.number == listed.number && e.file_bytes == listed.bytes);
-        let entry = match entry.filter(|e| continues(e, header, next)) {
-            Some(entry) => *entry,
-            None => find_entry(disk, store_id, *listed, header, next)?,
+        let entry = match find_entry(disk, store_id, *listed, header, next, known)? {
+            Some(entry) => entry,
+            None => make_entry(disk, store_id, *listed, header, next)?,
         };
         sealed.push(entry);
     }
     Ok(sealed)
 }
 
-/// Reads what the footer says; makes the footer first if there is none or it is damaged.
-fn find_entry(
+/// What the checkpoint or else the footer says of a segment that `next` continues; `None` if neither is usable.
+pub(crate) fn find_entry(
+    disk: &Arc<dyn Disk>,
+    store_id: &[u8; 16],
+    listed: Listed,
+    header: &SegmentHeader,
+    next: &SegmentHeader,
+    known: &[SealedSegment],
+) -> Result<Option<SealedSegment>> {
+    let known = known
+        .iter()
+        .find(|e| e.number == listed.number && e.file_bytes == listed.bytes);
+    if let Some(entry) = known.filter(|e| continues(e, header, next)) {
+        return Ok(Some(*entry));
+    }
+    match footer_entry(disk, store_id, listed) {
+        Ok(entry) => Ok(Some(entry).filter(|entry| continues(entry, header, next))),
+        Err(error) if is_unusable(&error) => {
+            tracing::debug!(segment = listed.number, %error, "a segment has no usable footer");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes the footer of a segment that has none or a damaged one, and says what is in it.
+fn make_entry(
     disk: &Arc<dyn Disk>,
     store_id: &[u8; 16],
     listed: Listed,
     header: &SegmentHeader,
     next: &SegmentHeader,
 ) -> Result<SealedSegment> {
-    match footer_entry(disk, store_id, listed) {
-        Ok(entry) if continues(&entry, header, next) => return Ok(entry),
-        Err(error) if !is_unusable(&error) => return Err(error),
-        Err(error) => {
-            tracing::info!(segment = listed.number, %error, "a segment has no usable footer")
-        }
-        Ok(_) => {}
-    }
+    tracing::info!(segment = listed.number, "a footer is made again");
     // Looked at first: what cannot be right stays as it is.
     let number = listed.number;
     let last = next.first_position - 1;
@@ -102,16 +119,19 @@ fn find_entry(
     let made = match judge_footer(&evidence) {
         FooterVerdict::MakeInPlace => seal::seal(&**disk, store_id, number, last)?,
         FooterVerdict::MakeBeside => seal::write_side_index(&**disk, store_id, number, last)?,
-        FooterVerdict::Refuse => {
-            return Err(StoreError::corrupt(format!(
-                "{} at byte {}: {} continues other events; restore both files from a copy",
-                segment_name(number),
-                found.tip.mark.offset,
-                segment_name(next.number)
-            )));
-        }
+        FooterVerdict::Refuse => return Err(continues_others(found.tip.mark, next)),
     };
     Ok(entry_of(number, &made))
+}
+
+/// The log ends at `end` in its segment, and the next one begins elsewhere.
+pub(crate) fn continues_others(end: Mark, next: &SegmentHeader) -> StoreError {
+    StoreError::corrupt(format!(
+        "{} at byte {}: {} continues other events; restore both files from a copy",
+        segment_name(end.segment),
+        end.offset,
+        segment_name(next.number)
+    ))
 }
 
 /// Whether a segment was sealed; a footer that cannot be read is an error, not an absence.
@@ -139,10 +159,7 @@ fn footer_entry(
     store_id: &[u8; 16],
     listed: Listed,
 ) -> Result<SealedSegment> {
-    let segment = Segment::sealed(Arc::clone(disk), *store_id, listed.number);
-    let map = Arc::clone(segment.map()?);
-    let end = map.len();
-    let index = match Sidx::open_at_end(map, end, store_id, listed.number, &segment.name()) {
+    let index = match footer(&**disk, store_id, listed.number) {
         Err(error) if error.kind() == StoreErrorKind::Corrupt => {
             open_side_index(&**disk, store_id, listed.number)?
         }
@@ -162,6 +179,24 @@ fn footer_entry(
         last_recorded,
         digest: facts.digest,
     })
+}
+
+/// The footer at the end of the file.
+///
+/// The trailer is read first, and not through a map: a writer in another process may cut the file meanwhile, as it
+/// never does once the file ends in a trailer.
+fn footer(disk: &dyn Disk, store_id: &[u8; 16], number: u64) -> Result<Sidx> {
+    let name = segment_name(number);
+    let fail = |e: std::io::Error| StoreError::io(format_args!("reading {name}"), e);
+    let file = look::open(disk, &name, Access::Read)?;
+    let end = file.len().map_err(fail)?;
+    let mut trailer = [0; TRAILER_BYTES];
+    let at = end.checked_sub(TRAILER_BYTES as u64);
+    let at = at.ok_or_else(|| StoreError::corrupt(format!("{name} is too short for a footer")))?;
+    read_exact_at(&*file, &mut trailer, at).map_err(fail)?;
+    Trailer::decode(&trailer).map_err(|e| decode_error(&name, at, &e))?;
+    let map = Arc::new(file.map(end).map_err(fail)?);
+    Sidx::open_at_end(map, end, store_id, number, &name)
 }
 
 /// What the checkpoint keeps of a segment that was just sealed.

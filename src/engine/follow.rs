@@ -1,24 +1,492 @@
-//! Follows a store that another process writes, from its files alone; driven by whichever reader looks.
+//! The reading side of a store that another process may be writing: the log as far as it is proven durable, and what
+//! is added to it.
+//!
+//! It changes nothing in the directory, and no event is shown that the hint, the checkpoint, a later segment's header or
+//! a group's `synced through` does not prove durable. It needs no thread: whoever owns it calls, one at a time.
 
-use crate::engine::shared::Published;
+use crate::engine::chain;
+use crate::engine::load;
+use crate::engine::open::refuse_what_is_newer;
+use crate::engine::runs;
+use crate::engine::shared::{Published, head_of};
 use crate::error::{Result, StoreError};
-use crate::io::Disk;
+use crate::format::checkpoint::{Checkpoint, SealedEntry};
+use crate::format::codec::DecodeError;
+use crate::format::group::GroupHeader;
+use crate::format::hint::Slot;
+use crate::format::manifest::Manifest;
+use crate::format::segment::SegmentHeader;
+use crate::index::layer::Layer;
+use crate::index::layers::{Layers, put_sealed};
+use crate::index::live::LiveIndex;
+use crate::index::run::Run;
+use crate::index::sidx::Sidx;
+use crate::io::{Access, Disk, DiskFile, Entry, Overlay};
+use crate::log::files::{
+    HINT, MANIFEST, SEGMENTS, decode_error, read_hint, read_manifest, read_small, segment_name,
+};
+use crate::log::look::{self, Listed};
+use crate::log::plan::{Damage, TailEvidence, Verdict, judge, proven};
+use crate::log::scan::{Mark, Scan, Step, Tip};
+use crate::log::seal::with_row;
+use crate::log::segment::Segment;
 use crate::sync::Arc;
 
-/// The state of the reading side.
+/// How often an opening begins again because a writer was at work in the directory meanwhile.
+const MAX_ATTEMPTS: u32 = 16;
+
+/// The log as far as it was read, and where to go on.
 #[derive(Debug)]
-pub(crate) struct Follower;
+pub(crate) struct Follower {
+    disk: Arc<dyn Disk>,
+    store_id: [u8; 16],
+    /// The end of what was read; all of it is proven and indexed.
+    tip: Tip,
+    /// The header of the segment that the tip is in; none before the first.
+    header: Option<SegmentHeader>,
+    /// The file of that segment, once something of it was read.
+    file: Option<Arc<dyn DiskFile>>,
+    /// The length of the log in all segments before that one.
+    full_bytes: u64,
+    layers: Vec<Arc<Layer>>,
+    /// The segments whose layer is their footer.
+    sealed: Vec<SealedEntry>,
+    /// The headers of segments that are full and indexed in memory, each with its successor's.
+    unsealed: Vec<(SegmentHeader, SegmentHeader)>,
+    runs: Vec<Arc<Run>>,
+}
 
 impl Follower {
-    /// Opens what is proven durable on `disk`, and writes nothing.
-    pub(crate) fn open(_disk: Arc<dyn Disk>) -> Result<(Follower, Published)> {
-        Err(StoreError::unsupported(
-            "reading beside a writer is being built",
-        ))
+    /// Reads the store on `disk` as far as it is proven durable.
+    ///
+    /// # Errors
+    /// `Argument` when there is no store, `Unsupported` for a newer format, `Corrupt` for damage below what is proven.
+    pub(crate) fn open(disk: Arc<dyn Disk>) -> Result<(Self, Published)> {
+        let disk: Arc<dyn Disk> = Arc::new(Overlay::new(disk));
+        let store_id = manifest_of(&*disk)?.store_id;
+        for _ in 1..MAX_ATTEMPTS {
+            let before = surroundings(&*disk)?;
+            match Self::read(&disk, store_id) {
+                Err(error) if surroundings(&*disk)? != before => {
+                    tracing::debug!(%error, "the store changed while it was read; it is read again");
+                }
+                read => return read.map(Self::with_picture),
+            }
+        }
+        Self::read(&disk, store_id).map(Self::with_picture)
     }
 
-    /// What became durable since `current`.
-    pub(crate) fn refresh(&mut self, _current: &Published) -> Result<Option<Published>> {
-        Ok(None)
+    /// Looks how far the log is durable now; a new picture if that is further than in the `current` one.
+    ///
+    /// # Errors
+    /// `NotFound` when the store is gone or another one is in its place, `Corrupt` for damage below what is proven;
+    /// after either it may be called again.
+    pub(crate) fn refresh(&mut self, current: &Published) -> Result<Option<Published>> {
+        let segment = self.tip.mark.segment;
+        match self.hinted()? {
+            Some(durable) => self.advance(durable, &[])?,
+            None => self.check_identity()?,
+        }
+        if self.tip.mark.segment > segment {
+            self.use_footers();
+        }
+        let place = |p: &Published| (p.head.position, p.full_bytes, p.end);
+        let published = self.published();
+        Ok(Some(published).filter(|published| place(published) != place(current)))
     }
+
+    fn with_picture(self) -> (Self, Published) {
+        let published = self.published();
+        (self, published)
+    }
+
+    fn published(&self) -> Published {
+        Published {
+            head: head_of(&self.tip),
+            durable: self.tip.position,
+            full_bytes: self.full_bytes,
+            end: self.tip.mark.offset,
+            layers: Arc::new(Layers {
+                all: self.layers.clone(),
+                runs: self.runs.clone(),
+            }),
+        }
+    }
+
+    /// The hint comes first: what it proves is there, whatever a writer does until the rest is read.
+    fn read(disk: &Arc<dyn Disk>, store_id: [u8; 16]) -> Result<Self> {
+        let hint = read_hint(&**disk, &store_id)?;
+        let checkpoint = chain::read_checkpoint(&**disk, &store_id)?;
+        let known = proven(hint.as_ref(), checkpoint.as_ref().map(|(c, _)| c));
+        let entries = checkpoint
+            .as_ref()
+            .map_or_else(Vec::new, |(c, _)| c.sealed.clone());
+        let mut segments = look::list_segments(&**disk)?;
+        load::leave_half_made(disk, &store_id, &mut segments, known, |_| Ok(()))?;
+        let mut follower = Self {
+            disk: Arc::clone(disk),
+            store_id,
+            tip: Tip::NOTHING,
+            header: None,
+            file: None,
+            full_bytes: 0,
+            layers: Vec::with_capacity(segments.len() + 2),
+            sealed: Vec::with_capacity(segments.len()),
+            unsealed: Vec::new(),
+            runs: Vec::new(),
+        };
+        follower.enter_up_to(known.segment, &entries)?;
+        follower.use_checkpoint(checkpoint)?;
+        follower.advance(known, &entries)?;
+        if let Some(newest) = segments.last() {
+            follower.look_on(*newest, known, &entries)?;
+        }
+        follower.runs = runs::over(disk, &store_id, &follower.sealed);
+        Ok(follower)
+    }
+
+    /// Takes the events that the checkpoint's index covers, once their groups are checked.
+    fn use_checkpoint(&mut self, checkpoint: Option<(Checkpoint, Option<Sidx>)>) -> Result<()> {
+        let Some(header) = self.header else {
+            return Ok(());
+        };
+        let file = self.file(&header)?;
+        let mut scan = Scan::begin(Arc::clone(&file), segment_name(header.number), &header)?;
+        if let Some((index, tip)) = load::walk_to_checkpoint(&mut scan, &header, checkpoint)? {
+            let segment = self.segment(&header, &*file)?;
+            let layer = load::checkpoint_layer(segment, &header, index, &tip);
+            self.layers.push(layer);
+            self.tip = tip;
+        }
+        Ok(())
+    }
+
+    /// Goes on behind the `known` place as far as headers and groups prove that more is durable.
+    ///
+    /// What stands in the newest segment is judged as the writer judges it when it opens the store, but for what no
+    /// evidence covers: that is not shown, whatever it looks like, since it may be just being written.
+    fn look_on(&mut self, newest: Listed, known: Mark, entries: &[SealedEntry]) -> Result<()> {
+        let header = chain::header_of(&*self.disk, newest, &self.store_id)?;
+        if self.tip.mark.segment < header.number {
+            // A segment is synced to its end before the next one's header is written.
+            self.enter_up_to(header.number - 1, entries)?;
+            self.finish(&header, entries)?;
+        }
+        let name = segment_name(header.number);
+        let file = look::open(&*self.disk, &name, Access::Read)?;
+        let mut scan = Scan::begin(file, name, &header)?;
+        if self.tip.mark.segment == header.number {
+            scan.resume_at(self.tip);
+        }
+        let (why, extent) = loop {
+            if let Step::End { why, extent } = scan.step()? {
+                break (why, extent);
+            }
+        };
+        let evidence = TailEvidence {
+            segment: header.number,
+            header_valid: true,
+            valid_end: scan.tip.mark.offset,
+            rest: look::look_behind(&mut scan, &header, extent)?,
+            durable: known.max(scan.synced),
+        };
+        match judge(&evidence) {
+            Verdict::Refuse(damage @ (Damage::Lost(_) | Damage::UnderAcknowledged(_))) => {
+                Err(load::refusal(header.number, damage, why))
+            }
+            _ => self.advance(evidence.proven(), entries),
+        }
+    }
+
+    /// Reads up to a place that is proven durable; one that was passed is no news.
+    fn advance(&mut self, durable: Mark, entries: &[SealedEntry]) -> Result<()> {
+        self.enter_up_to(durable.segment, entries)?;
+        if durable > self.tip.mark {
+            self.index_up_to(durable.offset, u64::MAX)?;
+        }
+        Ok(())
+    }
+
+    /// Reads every segment before `segment` to its end, and begins that one.
+    ///
+    /// A segment is begun only when something says that its header is durable: one that could not be begun after all
+    /// is taken away again, and the log goes on in the one before it.
+    fn enter_up_to(&mut self, segment: u64, entries: &[SealedEntry]) -> Result<()> {
+        while self.tip.mark.segment < segment {
+            let listed = self.find(self.tip.mark.segment + 1)?;
+            let next = chain::header_of(&*self.disk, listed, &self.store_id)?;
+            self.finish(&next, entries)?;
+            if let Some(header) = self.header.filter(|header| !self.is_sealed(header)) {
+                self.unsealed.push((header, next));
+            }
+            self.full_bytes += self.tip.mark.offset;
+            self.tip = Tip::before(&next);
+            self.header = Some(next);
+            self.file = None;
+        }
+        Ok(())
+    }
+
+    /// Reads the segment at the tip to the end at which `next` continues it: from its footer, or else from its groups.
+    fn finish(&mut self, next: &SegmentHeader, entries: &[SealedEntry]) -> Result<()> {
+        if let Some(header) = self.header.filter(|header| !self.is_sealed(header))
+            && !self.use_footer(&header, next, entries)?
+            && let Err(error) = self.index_up_to(u64::MAX, next.first_position - 1)
+        {
+            // The writer may have sealed it meanwhile, and cut the file behind the footer.
+            if !self.use_footer(&header, next, entries)? {
+                return Err(error);
+            }
+        }
+        let begin = Tip::before(next);
+        let end = Tip {
+            mark: begin.mark,
+            ..self.tip
+        };
+        match end == begin && next.predecessor == self.tip.mark.segment {
+            true => Ok(()),
+            false => Err(chain::continues_others(self.tip.mark, next)),
+        }
+    }
+
+    /// Whether the segment at the tip, which has this header, is read from its footer.
+    fn is_sealed(&self, header: &SegmentHeader) -> bool {
+        let last = self.sealed.last();
+        last.is_some_and(|entry| entry.number == header.number)
+    }
+
+    /// Replaces all that is known of a segment by its footer; whether it has a usable one.
+    fn use_footer(
+        &mut self,
+        header: &SegmentHeader,
+        next: &SegmentHeader,
+        entries: &[SealedEntry],
+    ) -> Result<bool> {
+        let listed = self.find(header.number)?;
+        let entry = chain::find_entry(&self.disk, &self.store_id, listed, header, next, entries)?;
+        let Some(entry) = entry.filter(|entry| self.goes_on_to(entry)) else {
+            return Ok(false);
+        };
+        let layer = chain::layer_of(&self.disk, &self.store_id, &entry, header.digest_before);
+        put_sealed(&mut self.layers, Arc::new(layer));
+        let place = self.sealed.partition_point(|e| e.number < entry.number);
+        self.sealed.insert(place, entry);
+        if entry.number == self.tip.mark.segment {
+            self.tip = end_of(&entry);
+        }
+        Ok(true)
+    }
+
+    /// Whether an entry leaves nothing out that was read of its segment.
+    fn goes_on_to(&self, entry: &SealedEntry) -> bool {
+        entry.number != self.tip.mark.segment
+            || (entry.last_position, entry.log_end) >= (self.tip.position, self.tip.mark.offset)
+    }
+
+    /// Replaces indexes in memory of segments that were sealed meanwhile, and takes in the runs over them.
+    fn use_footers(&mut self) {
+        for (header, next) in std::mem::take(&mut self.unsealed) {
+            match self.use_footer(&header, &next, &[]) {
+                Ok(true) => {}
+                Ok(false) => self.unsealed.push((header, next)),
+                Err(error) => {
+                    tracing::debug!(segment = header.number, %error, "a footer cannot be read");
+                    self.unsealed.push((header, next));
+                }
+            }
+        }
+        // One that was asked for too early would be taken for missing for good.
+        let known = std::mem::take(&mut self.runs);
+        let found = runs::over(&self.disk, &self.store_id, &self.sealed);
+        self.runs = found;
+        for (run, known) in self.runs.iter_mut().zip(known) {
+            if known.is_usable() {
+                *run = known;
+            }
+        }
+    }
+
+    /// Indexes the groups behind the tip up to byte `limit` of the segment or to event `last`, all of them proven.
+    fn index_up_to(&mut self, limit: u64, last: u64) -> Result<()> {
+        let Some(header) = self.header else {
+            return Ok(());
+        };
+        let file = self.file(&header)?;
+        let mut scan = Scan::begin(Arc::clone(&file), segment_name(header.number), &header)?;
+        scan.limit_to(limit);
+        scan.resume_at(self.tip);
+        while scan.tip.mark.offset < limit && scan.tip.position < last {
+            match scan.step()? {
+                Step::Group(group) => self.index(&header, &file, &scan, &group)?,
+                Step::End { why, .. } => {
+                    let damage = Damage::UnderAcknowledged(scan.tip.mark.offset);
+                    return Err(load::refusal(header.number, damage, why));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the group that the scan stepped over; of one that fails nothing stays.
+    fn index(
+        &mut self,
+        header: &SegmentHeader,
+        file: &Arc<dyn DiskFile>,
+        scan: &Scan,
+        group: &GroupHeader,
+    ) -> Result<()> {
+        let layer = self.live_layer(header, &**file, group.end())?;
+        let Some(live) = layer.live_index() else {
+            return Err(StoreError::argument("the newest layer is not live"));
+        };
+        let (seed, rows) = (header.seed(), live.read().rows());
+        scan.frames(group, |offset, position, frame| {
+            with_row(&seed, header.number, offset, position, frame, |row| {
+                live.write().push(row);
+            })
+        })
+        .inspect_err(|_| live.write().truncate(rows))?;
+        self.tip = scan.tip;
+        Ok(())
+    }
+
+    /// The layer that new events go into, whose map reaches as far as `end`.
+    ///
+    /// A file may grow beyond the map that it has: closing cuts it to its log, and the next writer lengthens it again.
+    fn live_layer(
+        &mut self,
+        header: &SegmentHeader,
+        file: &dyn DiskFile,
+        end: u64,
+    ) -> Result<Arc<Layer>> {
+        let mut segment = None;
+        if let Some(layer) = self.layers.last()
+            && layer.segment().number() == header.number
+            && layer.segment().map()?.len() >= end
+        {
+            if layer.live_index().is_some() {
+                return Ok(Arc::clone(layer));
+            }
+            segment = Some(Arc::clone(layer.segment()));
+        }
+        let segment = match segment {
+            Some(segment) => segment,
+            None => self.segment(header, file)?,
+        };
+        let index = LiveIndex::new(self.tip.position + 1);
+        let layer = Arc::new(Layer::live(segment, self.tip.digest, index));
+        self.layers.push(Arc::clone(&layer));
+        Ok(layer)
+    }
+
+    /// The segment at the tip, mapped as long as its file is now.
+    fn segment(&self, header: &SegmentHeader, file: &dyn DiskFile) -> Result<Arc<Segment>> {
+        let name = segment_name(header.number);
+        let bytes = file
+            .len()
+            .map_err(|e| StoreError::io(format_args!("asking for the length of {name}"), e))?;
+        Segment::active(Arc::clone(&self.disk), file, header, bytes).map(Arc::new)
+    }
+
+    /// The file of the segment at the tip.
+    fn file(&mut self, header: &SegmentHeader) -> Result<Arc<dyn DiskFile>> {
+        if let Some(file) = &self.file {
+            return Ok(Arc::clone(file));
+        }
+        let file = look::open(&*self.disk, &segment_name(header.number), Access::Read)?;
+        self.file = Some(Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// A segment that must be there.
+    fn find(&self, number: u64) -> Result<Listed> {
+        let name = segment_name(number);
+        let fail = |e: std::io::Error| match e.kind() {
+            std::io::ErrorKind::NotFound => StoreError::corrupt(format!(
+                "{name} is missing and holds acknowledged events; restore it from a copy"
+            )),
+            _ => StoreError::io(format_args!("opening {name}"), e),
+        };
+        let file = self.disk.open(&name, Access::Read).map_err(fail)?;
+        let bytes = file.len().map_err(fail)?;
+        Ok(Listed { number, bytes })
+    }
+
+    /// Where the hint says that the log is durable; `None` when it says nothing, as while it is written.
+    fn hinted(&self) -> Result<Option<Mark>> {
+        let Some(bytes) = read_small(&*self.disk, HINT)? else {
+            return Ok(None);
+        };
+        match Slot::newest(&bytes, &self.store_id) {
+            Ok(slot) => Ok(Some(proven(Some(&slot), None))),
+            Err(DecodeError::Corrupt(_)) => Ok(None),
+            Err(error) => Err(decode_error(HINT, 0, &error)),
+        }
+    }
+
+    fn check_identity(&self) -> Result<()> {
+        match read_manifest(&*self.disk)? {
+            Some(manifest) if manifest.store_id == self.store_id => Ok(()),
+            _ => Err(StoreError::not_found(format!(
+                "the store that was read in {} is not there any more; open what is there now",
+                self.disk.describe()
+            ))),
+        }
+    }
+}
+
+/// The state behind the last group of a sealed segment.
+fn end_of(entry: &SealedEntry) -> Tip {
+    Tip {
+        mark: Mark {
+            segment: entry.number,
+            offset: entry.log_end,
+        },
+        position: entry.last_position,
+        sequence: entry.last_group_sequence,
+        checksum: entry.last_group_checksum,
+        recorded_at: entry.last_recorded,
+        digest: entry.digest,
+    }
+}
+
+/// What a writer changes while it works: what went wrong between two equal looks was not its doing.
+fn surroundings(disk: &dyn Disk) -> Result<(Option<Vec<u8>>, Vec<Entry>)> {
+    let hint = read_small(disk, HINT)?;
+    let files = disk
+        .list(SEGMENTS)
+        .map_err(|e| StoreError::io(format_args!("listing {SEGMENTS}"), e))?;
+    Ok((hint, files))
+}
+
+fn manifest_of(disk: &dyn Disk) -> Result<Manifest> {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    let stranger = |what: &str| {
+        StoreError::argument(format!(
+            "{} is not a store: {what}; name the directory of one, or open it for writing to create it",
+            disk.describe()
+        ))
+    };
+    let files = match disk.list("") {
+        Ok(files) => files,
+        Err(e) if e.kind() == NotFound => return Err(stranger("it does not exist")),
+        Err(e) if e.kind() == NotADirectory => return Err(stranger("it is not a directory")),
+        Err(e) => {
+            return Err(StoreError::io(
+                format_args!("listing {}", disk.describe()),
+                e,
+            ));
+        }
+    };
+    let Some(manifest) = read_manifest(disk)? else {
+        return Err(match files.iter().any(|entry| entry.name == HINT) {
+            true => StoreError::corrupt(format!(
+                "{MANIFEST} is missing in {}; restore it from a copy",
+                disk.describe()
+            )),
+            false => stranger(&format!("it holds no {MANIFEST}")),
+        });
+    };
+    refuse_what_is_newer(&manifest)?;
+    Ok(manifest)
 }

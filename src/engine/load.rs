@@ -12,6 +12,7 @@ use crate::engine::turn::{Durable, Writer};
 use crate::engine::upkeep::Job;
 use crate::error::{Result, StoreError};
 use crate::format::checkpoint::{Checkpoint, SealedEntry as SealedSegment};
+use crate::format::hint::Shutdown;
 use crate::format::segment::SegmentHeader;
 use crate::index::layer::{Layer, Source, Span};
 use crate::index::layers::Layers;
@@ -25,6 +26,7 @@ use crate::log::look::{self, Listed};
 use crate::log::plan::{Before, Damage, TailEvidence, Verdict, judge, proven};
 use crate::log::scan::{Mark, Scan, Step, Tip};
 use crate::log::seal::with_row;
+use crate::log::segment::Segment;
 use crate::options::StoreConfig;
 use crate::sync::Arc;
 
@@ -67,6 +69,8 @@ pub(crate) struct Repairs {
 /// What is known durable before the newest segment is walked.
 struct Known {
     mark: Mark,
+    /// What the hint alone says, by which other processes go.
+    hinted: Mark,
     generation: u64,
     checkpoint: Option<(Checkpoint, Option<Sidx>)>,
 }
@@ -89,7 +93,11 @@ pub(crate) fn load(
     let mut repairs = Repairs::default();
     let (known, sealed_entries) = gather_known(&**disk, store_id)?;
     let mut segments = look::list_segments(&**disk)?;
-    drop_half_made(disk, store_id, &mut segments, known.mark)?;
+    leave_half_made(disk, store_id, &mut segments, known.mark, |newest| {
+        tracing::info!(segment = newest.number, "a half-made segment is taken away");
+        apply::take_away_half_made(&**disk, newest)
+    })?;
+    let hinted = known.hinted;
     let hint = HintFile::open(&**disk, *store_id, known.generation)?;
     let Some((newest, older)) = segments.split_last() else {
         return create_first(disk, store_id, config, hint, known.mark);
@@ -98,7 +106,13 @@ pub(crate) fn load(
     let tail = walk_tail(&**disk, header, known, &mut repairs)?;
     // Only now is the newest header durable, which a footer in the segment before it will stand for.
     let sealed = chain::sealed_segments(disk, store_id, older, &header, &sealed_entries)?;
-    lay_out(disk, store_id, config, hint, sealed, tail, repairs)
+    let mut loaded = lay_out(disk, store_id, config, hint, sealed, tail, repairs)?;
+    if hinted < loaded.tip.mark
+        && let Err(error) = loaded.hint.write(&loaded.tip, Shutdown::Running)
+    {
+        tracing::warn!(%error, "the durable hint was not written");
+    }
+    Ok(loaded)
 }
 
 fn gather_known(disk: &dyn Disk, store_id: &[u8; 16]) -> Result<(Known, Vec<SealedSegment>)> {
@@ -109,6 +123,7 @@ fn gather_known(disk: &dyn Disk, store_id: &[u8; 16]) -> Result<(Known, Vec<Seal
         .map_or_else(Vec::new, |(c, _)| c.sealed.clone());
     let known = Known {
         mark: proven(hint.as_ref(), checkpoint.as_ref().map(|(c, _)| c)),
+        hinted: proven(hint.as_ref(), None),
         generation: hint.map_or(0, |h| h.generation),
         checkpoint,
     };
@@ -118,12 +133,13 @@ fn gather_known(disk: &dyn Disk, store_id: &[u8; 16]) -> Result<(Known, Vec<Seal
 /// The active segment, whose header may not be durable yet, and the one kept ready behind it.
 const MAX_HALF_MADE: u32 = 2;
 
-/// Takes the newest files away that were being made when the process or the power stopped.
-fn drop_half_made(
+/// Leaves the newest files out that were being made when the process or the power stopped; `drop_it` is told of each.
+pub(crate) fn leave_half_made(
     disk: &Arc<dyn Disk>,
     store_id: &[u8; 16],
     segments: &mut Vec<Listed>,
     known: Mark,
+    mut drop_it: impl FnMut(Listed) -> Result<()>,
 ) -> Result<()> {
     for _ in 0..MAX_HALF_MADE {
         let Some(newest) = segments.last().copied() else {
@@ -139,8 +155,7 @@ fn drop_half_made(
         match judge(&TailEvidence::without_header(newest.number, known, before)) {
             Verdict::RemoveNewest => {
                 segments.pop();
-                tracing::info!(segment = newest.number, "a half-made segment is taken away");
-                apply::take_away_half_made(&**disk, newest)?;
+                drop_it(newest)?;
             }
             Verdict::Refuse(damage) => {
                 return Err(refusal(newest.number, damage, "its header is damaged"));
@@ -194,7 +209,7 @@ fn walk_tail(
 }
 
 /// Checks the groups that the checkpoint's index covers; without a checkpoint that fits, none.
-fn walk_to_checkpoint(
+pub(crate) fn walk_to_checkpoint(
     scan: &mut Scan,
     header: &SegmentHeader,
     checkpoint: Option<(Checkpoint, Option<Sidx>)>,
@@ -268,7 +283,7 @@ fn carry_out(
     Ok(())
 }
 
-fn refusal(number: u64, damage: Damage, why: &str) -> StoreError {
+pub(crate) fn refusal(number: u64, damage: Damage, why: &str) -> StoreError {
     let name = segment_name(number);
     StoreError::corrupt(match damage {
         Damage::Lost(mark) => format!(
@@ -303,27 +318,13 @@ fn lay_out(
         tip,
     } = tail;
     let planned = planned_bytes(header.number, config.segment_bytes);
-    let first_position = header.first_position;
-    let digest_before = header.digest_before;
+    let mut live_digest = header.digest_before;
     let active = Active::reopen(Arc::clone(disk), file, header, tip.mark.offset, planned)?;
     let mut layers = chain::layers_of(disk, store_id, &sealed);
-    let mut live_digest = digest_before;
     if let Some((index, base_tip)) = base {
-        let span = Span {
-            last_position: base_tip.position,
-            first_recorded: index.recorded().0,
-            last_recorded: base_tip.recorded_at,
-        };
         live_digest = base_tip.digest;
         let segment = Arc::clone(&active.segment);
-        layers.push(Arc::new(Layer::fixed(
-            segment,
-            first_position,
-            digest_before,
-            span,
-            Source::Checkpoint,
-            Some(index),
-        )));
+        layers.push(checkpoint_layer(segment, &active.header, index, &base_tip));
     }
     let live = Arc::new(Layer::live(Arc::clone(&active.segment), live_digest, live));
     layers.push(Arc::clone(&live));
@@ -336,6 +337,28 @@ fn lay_out(
         sealed,
         repairs,
     })
+}
+
+/// The layer of the newest segment's events up to `tip`, of which the checkpoint keeps the index.
+pub(crate) fn checkpoint_layer(
+    segment: Arc<Segment>,
+    header: &SegmentHeader,
+    index: Sidx,
+    tip: &Tip,
+) -> Arc<Layer> {
+    let span = Span {
+        last_position: tip.position,
+        first_recorded: index.recorded().0,
+        last_recorded: tip.recorded_at,
+    };
+    Arc::new(Layer::fixed(
+        segment,
+        header.first_position,
+        header.digest_before,
+        span,
+        Source::Checkpoint,
+        Some(index),
+    ))
 }
 
 /// The first segment of a new store.
@@ -351,15 +374,7 @@ fn create_first(
     }
     let fail = |e| StoreError::io(format_args!("making {}", segment_name(1)), e);
     let spare = Spare::make(&**disk, 1, planned_bytes(1, config.segment_bytes)).map_err(fail)?;
-    let nothing = Tip {
-        mark: Mark::default(),
-        position: 0,
-        sequence: 0,
-        checksum: 0,
-        recorded_at: 0,
-        digest: [0; 32],
-    };
-    let header = header_after(&nothing, *store_id, config.clock.entropy());
+    let header = header_after(&Tip::NOTHING, *store_id, config.clock.entropy());
     let active = Active::start(Arc::clone(disk), spare, header)?;
     active.file.sync_all().map_err(fail)?;
     let tip = Tip::before(&active.header);

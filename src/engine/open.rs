@@ -149,7 +149,7 @@ fn create(disk: &dyn Disk, config: &StoreConfig) -> Result<Manifest> {
     Ok(manifest)
 }
 
-fn refuse_what_is_newer(manifest: &Manifest) -> Result<()> {
+pub(crate) fn refuse_what_is_newer(manifest: &Manifest) -> Result<()> {
     if manifest.replaced.is_empty() {
         return Ok(());
     }

@@ -11,6 +11,7 @@ use crate::engine::shared::Engine;
 use crate::error::Result;
 use crate::format::run::RUN_SEGMENTS;
 use crate::index::layer::Layer;
+use crate::index::layers::put_sealed;
 use crate::log::active::Spare;
 use crate::log::seal;
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -69,12 +70,20 @@ fn seal_one(engine: &Engine, number: u64) -> Result<()> {
     let entry = chain::entry_of(number, &sealed);
     let layer = chain::layer_of(&engine.disk, &engine.store_id, &entry, sealed.digest_before);
     engine.sealed.lock().push(entry);
-    replace_layers(engine, number, Arc::new(layer));
+    show_sealed(engine, Arc::new(layer));
     if number.is_multiple_of(RUN_SEGMENTS as u64) {
         runs::extend(engine);
     }
     engine.meters.sealed();
     Ok(())
+}
+
+/// Shows readers the layer of a segment that was just sealed.
+fn show_sealed(engine: &Engine, layer: Arc<Layer>) {
+    let mut published = engine.front.published.write();
+    let mut layers = published.layers.all.clone();
+    put_sealed(&mut layers, layer);
+    published.layers = published.layers.with_all(layers);
 }
 
 /// Where a full segment ends, as the one after it says.
@@ -86,25 +95,6 @@ fn last_position_of(engine: &Engine, number: u64) -> u64 {
         .iter()
         .find(|l| l.segment().number() > number);
     next.map_or(0, |layer| layer.first_position() - 1)
-}
-
-/// Puts one layer in the place of all those of its segment.
-fn replace_layers(engine: &Engine, number: u64, layer: Arc<Layer>) {
-    let mut published = engine.front.published.write();
-    let before = published
-        .layers
-        .all
-        .iter()
-        .take_while(|l| l.segment().number() < number)
-        .cloned();
-    let after = published
-        .layers
-        .all
-        .iter()
-        .skip_while(|l| l.segment().number() <= number)
-        .cloned();
-    let layers = before.chain([layer]).chain(after).collect();
-    published.layers = published.layers.with_all(layers);
 }
 
 #[derive(Debug)]

@@ -16,6 +16,14 @@ pub(crate) struct Layers {
     pub(crate) runs: Vec<Arc<Run>>,
 }
 
+/// Puts the one layer of a sealed segment in the place of all that its segment has.
+pub(crate) fn put_sealed(layers: &mut Vec<Arc<Layer>>, sealed: Arc<Layer>) {
+    let number = sealed.segment().number();
+    let from = layers.partition_point(|layer| layer.segment().number() < number);
+    let to = layers.partition_point(|layer| layer.segment().number() <= number);
+    layers.splice(from..to, [sealed]);
+}
+
 impl Layers {
     /// Other layers and the same runs, which hold for segments, not for layers.
     pub(crate) fn with_all(&self, all: Vec<Arc<Layer>>) -> Arc<Self> {

@@ -77,6 +77,14 @@ impl TailEvidence {
             durable: known.max(footer_proves),
         }
     }
+
+    /// The furthest place known durable, also from what groups behind the last valid one say.
+    pub(crate) fn proven(&self) -> Mark {
+        match self.rest {
+            Rest::Blank => self.durable,
+            Rest::Damaged { later_synced, .. } => self.durable.max(later_synced),
+        }
+    }
 }
 
 /// What to do.
@@ -130,11 +138,7 @@ pub(crate) fn proven(hint: Option<&Slot>, checkpoint: Option<&Checkpoint>) -> Ma
 
 /// What becomes of the newest segment.
 pub(crate) fn judge(evidence: &TailEvidence) -> Verdict {
-    let later = match evidence.rest {
-        Rest::Blank => Mark::default(),
-        Rest::Damaged { later_synced, .. } => later_synced,
-    };
-    let durable = evidence.durable.max(later);
+    let durable = evidence.proven();
     if !evidence.header_valid {
         if durable.segment < evidence.segment {
             return Verdict::RemoveNewest;

@@ -38,6 +38,19 @@ pub(crate) struct Tip {
 }
 
 impl Tip {
+    /// The state before the first segment.
+    pub(crate) const NOTHING: Self = Self {
+        mark: Mark {
+            segment: 0,
+            offset: 0,
+        },
+        position: 0,
+        sequence: 0,
+        checksum: 0,
+        recorded_at: 0,
+        digest: [0; 32],
+    };
+
     /// The state before the first group of a segment.
     pub(crate) fn before(header: &SegmentHeader) -> Self {
         Self {
@@ -108,6 +121,11 @@ impl Scan {
     /// Continues from a tip that was reached before.
     pub(crate) fn resume_at(&mut self, tip: Tip) {
         self.tip = tip;
+    }
+
+    /// Takes byte `end` for the end of the file, so that nothing behind it is ever read.
+    pub(crate) fn limit_to(&mut self, end: u64) {
+        self.file_bytes = self.file_bytes.min(end);
     }
 
     pub(crate) fn file_bytes(&self) -> u64 {
