@@ -34,6 +34,9 @@ pub const MAX_REGION_KINDS: usize = 32;
 /// The most conditions of one append.
 pub const MAX_CONDITIONS: usize = 16;
 
+/// The longest text of a query in bytes; the text of every valid query is shorter.
+pub const MAX_QUERY_TEXT_BYTES: usize = 2_097_152;
+
 /// How much of a wrong text an error shows.
 const SHOWN_CHARACTERS: usize = 48;
 /// Kinds that begin like this belong to the store.

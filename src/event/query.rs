@@ -10,11 +10,19 @@ use crate::event::region::Region;
 
 /// Which events are meant: those of any of its regions.
 ///
+/// A query is built, or read from a text, and prints as one that reads back.
+/// Times that are relative, as in `since:2h`, become absolute when the text is read.
+///
 /// ```
 /// use quipu::{Query, Region};
 ///
-/// let query = Query::kind("order.placed").or(Region::entity("stock:7").scope("shop"));
-/// assert_ne!(query, Query::all());
+/// let recent = "kind:order.* since:2h".parse::<Query>()?;
+/// assert_eq!(recent.to_string().parse::<Query>()?, recent);
+///
+/// let shop = "entity:order:17 or scope:shop tag:urgent".parse::<Query>()?;
+/// let built = Query::entity("order:17").or(Region::all().scope("shop").tag("urgent"));
+/// assert_eq!(shop, built);
+/// # Ok::<(), quipu::StoreError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query {
@@ -100,7 +108,7 @@ impl Query {
         self.regions.iter().try_for_each(Region::check_condition)
     }
 
-    fn check_count(&self) -> Result<()> {
+    pub(crate) fn check_count(&self) -> Result<()> {
         name::check_count(
             "regions in a query",
             self.regions.len(),

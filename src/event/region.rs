@@ -13,7 +13,7 @@ use crate::event::position::{Position, Revision};
 use crate::event::timestamp::Timestamp;
 
 /// The range that holds every number, both ends included.
-const EVERYTHING: (u64, u64) = (0, u64::MAX);
+pub(crate) const EVERYTHING: (u64, u64) = (0, u64::MAX);
 /// A range that holds nothing.
 const NOTHING: (u64, u64) = (1, 0);
 
@@ -181,6 +181,21 @@ impl Region {
     pub(crate) fn narrow(&mut self, from_revision: u64, since: u64) {
         self.revisions.0 = self.revisions.0.max(from_revision);
         self.recorded.0 = self.recorded.0.max(since);
+    }
+
+    pub(crate) fn with_entity(mut self, entity: Match) -> Self {
+        self.entity = Some(entity);
+        self
+    }
+
+    pub(crate) fn with_scope(mut self, scope: Match) -> Self {
+        self.scope = Some(scope);
+        self
+    }
+
+    pub(crate) fn with_kinds(mut self, any_of: Vec<Match>) -> Self {
+        self.kinds = any_of;
+        self
     }
 
     pub(crate) fn entity_match(&self) -> Option<&Match> {

@@ -1,8 +1,11 @@
 //! The clock: what time it is, and random bytes nobody can foresee.
 
 use std::fmt::Debug;
+use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::error::{Result, StoreError};
+use crate::event::query::Query;
 use crate::event::timestamp::Timestamp;
 
 /// Time and chance, as the store sees them; asked by the writer and by threads that make ids.
@@ -69,6 +72,15 @@ impl From<SystemTime> for Timestamp {
 impl From<Timestamp> for SystemTime {
     fn from(moment: Timestamp) -> Self {
         UNIX_EPOCH + Duration::from_nanos(moment.as_nanos())
+    }
+}
+
+/// Reads a query as [`Query::parse_at`] does, at the time of the system's clock; here because `event` knows no clock.
+impl FromStr for Query {
+    type Err = StoreError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::parse_at(text, SystemTime::now().into())
     }
 }
 
