@@ -31,7 +31,7 @@ fn is_emptied(position: u64) -> bool {
     position.is_multiple_of(3)
 }
 
-fn id(position: u64) -> [u8; 16] {
+pub(crate) fn id(position: u64) -> [u8; 16] {
     [u8::try_from(position).unwrap(); 16]
 }
 
@@ -49,6 +49,12 @@ fn time(position: u64) -> u64 {
 
 fn correlation(position: u64) -> [u8; 16] {
     id(if position > 30 { STORY } else { position })
+}
+
+/// The two events before it caused an event that was kept.
+fn parents(position: u64) -> Vec<[u8; 16]> {
+    let before = (1..position).rev().take(2).map(id);
+    before.filter(|_| !is_emptied(position)).collect()
 }
 
 /// Appends the frame of a position that stands at `offset`.
@@ -85,7 +91,7 @@ fn put_frame(out: &mut Vec<u8>, position: u64, offset: u64) {
         key: None,
         correlation: correlation(position),
         occurred_at: None,
-        parents: [].into_iter(),
+        parents: parents(position).into_iter(),
         tags: ["t"].into_iter(),
         metadata: [].into_iter(),
     };
@@ -108,12 +114,12 @@ fn row(position: u64, offset: u64) -> SidxRow<'static, Vec<&'static str>, Vec<[u
         },
         correlation: (!is_emptied(position)).then(|| correlation(position)),
         key: None,
-        parents: vec![],
+        parents: parents(position),
     }
 }
 
 /// A view of one sealed segment.
-fn view() -> View {
+pub(crate) fn view() -> View {
     let (mut log, mut index) = (golden::segment_page(), SidxBuilder::new(1));
     for position in 1..=ROWS {
         let offset = log.len() as u64;

@@ -21,7 +21,7 @@ pub(crate) mod walk;
 #[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
-mod emptied_tests;
+pub(crate) mod emptied_tests;
 #[cfg(test)]
 mod model;
 #[cfg(test)]

@@ -50,17 +50,26 @@ impl<'a> Picture<'a> {
 
     /// The event at a position.
     pub(crate) fn at(&self, position: u64) -> Result<Option<Hit<'a>>> {
-        if position == 0 || position > self.upto {
-            return Ok(None);
-        }
-        let Some(layer) = self
-            .layer_of(position)
-            .and_then(|at| self.layers.all.get(at))
-        else {
+        let place = self.place_of(position);
+        place.map(|place| self.hit(place)).transpose()
+    }
+
+    /// The event at a position, `None` also if retention emptied it.
+    pub(crate) fn kept_at(&self, position: u64) -> Result<Option<Hit<'a>>> {
+        let Some((layer, row)) = self.place_of(position) else {
             return Ok(None);
         };
-        let row = layer.rows_upto(position).saturating_sub(1);
-        self.hit((layer, row)).map(Some)
+        let kept = layer.kept_event(row, self.staged)?;
+        Ok(kept.map(|event| Hit { event, layer }))
+    }
+
+    /// The layer and the row of a position.
+    fn place_of(&self, position: u64) -> Option<(&'a Arc<Layer>, u32)> {
+        if position == 0 || position > self.upto {
+            return None;
+        }
+        let layer = self.layers.all.get(self.layer_of(position)?)?;
+        Some((layer, layer.rows_upto(position).saturating_sub(1)))
     }
 
     /// The event with an id, if its position is above `after`.

@@ -1,7 +1,8 @@
 //! What led to an event: its ancestors, nearest first, and the nearest that two events share.
 //!
 //! A walk by descending position meets an event only after all of its children, so that each is looked at once, with no
-//! memory of those that were. Runs on the thread that asks.
+//! memory of those that were. What retention emptied has lost its parents: a walk passes it over and goes no further there.
+//! Runs on the thread that asks.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +11,7 @@ use crate::error::{Result, StoreError};
 use crate::event::id::EventId;
 use crate::index::picture::Picture;
 use crate::index::view::View;
-use crate::lineage::{event_at, position_of};
+use crate::lineage::position_of;
 use crate::log::event::{Event, EventRef};
 
 impl View {
@@ -41,11 +42,11 @@ impl View {
     /// `NotFound` when there is no such event in this view; `Corrupt` when it is damaged.
     pub fn walk_ancestors(&self, id: impl Into<EventId>, limit: usize) -> Result<Ancestors> {
         let picture = self.picture();
-        let event = event_at(&picture, position_of(&picture, id.into())?)?.event;
-        let frontier = match limit {
-            0 => BTreeSet::new(),
-            _ => parents_of(&picture, &event).collect::<Result<_>>()?,
-        };
+        let position = position_of(&picture, id.into())?;
+        let mut frontier = BTreeSet::new();
+        if let Some(hit) = picture.at(position)?.filter(|_| limit > 0) {
+            frontier = parents_of(&picture, &hit.event).collect::<Result<_>>()?;
+        }
         Ok(Ancestors {
             view: self.clone(),
             left: limit,
@@ -64,8 +65,10 @@ impl View {
         let wanted = position_of(&picture, a.into())?;
         let mut frontier = BTreeSet::from([position_of(&picture, b.into())?]);
         while let Some(position) = frontier.pop_last().filter(|position| *position > wanted) {
-            let event = event_at(&picture, position)?.event;
-            for parent in parents_of(&picture, &event) {
+            let Some(hit) = picture.kept_at(position)? else {
+                continue;
+            };
+            for parent in parents_of(&picture, &hit.event) {
                 let parent = parent?;
                 match parent.cmp(&wanted) {
                     Ordering::Equal => return Ok(true),
@@ -113,7 +116,9 @@ impl View {
         frontier.paint(position_of(&picture, b.into())?, FROM_B);
         let mut best = Vec::new();
         while let Some((position, mut paint)) = frontier.pop() {
-            let hit = event_at(&picture, position)?;
+            let Some(hit) = picture.kept_at(position)? else {
+                continue;
+            };
             if paint == FROM_A | FROM_B {
                 best.push(hit.owned());
                 paint |= STALE;
@@ -160,20 +165,22 @@ pub struct Ancestors {
 
 impl Ancestors {
     fn advance(&mut self) -> Result<Option<Event>> {
-        let Some(position) = self.frontier.pop_last() else {
-            return Ok(None);
-        };
         let picture = self.view.picture();
-        let hit = event_at(&picture, position)?;
-        self.left -= 1;
-        if self.left == 0 {
-            self.frontier.clear();
+        while let Some(position) = self.frontier.pop_last() {
+            let Some(hit) = picture.kept_at(position)? else {
+                continue;
+            };
+            self.left -= 1;
+            if self.left == 0 {
+                self.frontier.clear();
+            } else {
+                for parent in parents_of(&picture, &hit.event) {
+                    self.frontier.insert(parent?);
+                }
+            }
             return Ok(Some(hit.owned()));
         }
-        for parent in parents_of(&picture, &hit.event) {
-            self.frontier.insert(parent?);
-        }
-        Ok(Some(hit.owned()))
+        Ok(None)
     }
 }
 

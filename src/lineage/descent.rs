@@ -11,7 +11,8 @@ use crate::event::query::Query;
 use crate::format::sidx::Axis16;
 use crate::index::layer::Axis;
 use crate::index::view::{EventRefs, View};
-use crate::lineage::{event_at, position_of};
+use crate::index::walk::Hit;
+use crate::lineage::position_of;
 use crate::log::event::Event;
 
 impl View {
@@ -99,7 +100,10 @@ impl Descendants {
                 continue;
             }
             self.last = position;
-            let event = event_at(&self.view.picture(), position)?.owned();
+            let kept = self.view.picture().kept_at(position)?;
+            let Some(event) = kept.map(Hit::owned) else {
+                continue;
+            };
             self.left -= 1;
             match self.left {
                 0 => self.frontier.clear(),

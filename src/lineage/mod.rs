@@ -9,7 +9,6 @@ pub(crate) mod descent;
 use crate::error::{Result, StoreError};
 use crate::event::id::EventId;
 use crate::index::picture::Picture;
-use crate::index::walk::Hit;
 
 /// The position of an event that was asked for.
 fn position_of(picture: &Picture<'_>, id: EventId) -> Result<u64> {
@@ -21,11 +20,31 @@ fn position_of(picture: &Picture<'_>, id: EventId) -> Result<u64> {
     })
 }
 
-/// The event at a position that the index named.
-fn event_at<'a>(picture: &Picture<'a>, position: u64) -> Result<Hit<'a>> {
-    picture.at(position)?.ok_or_else(|| {
-        StoreError::corrupt(format!(
-            "the index leads to position {position}, where no event is; rebuild it from the log"
-        ))
-    })
+#[cfg(test)]
+mod tests {
+    use crate::error::{Result, StoreErrorKind};
+    use crate::event::id::EventId;
+    use crate::index::emptied_tests::{id, view};
+    use crate::log::event::Event;
+
+    /// Each event was caused by the two before it; of 3, 6 and so on no more is known than that there was an event.
+    #[test]
+    fn what_retention_emptied_is_passed_over() {
+        let view = view();
+        let id = |position| EventId::from_bytes(id(position));
+        let positions = |walk: &mut dyn Iterator<Item = Result<Event>>| {
+            let positions = walk.map(|event| event.unwrap().position().get());
+            positions.collect::<Vec<_>>()
+        };
+        let mut above = view.walk_ancestors(id(8), 9).unwrap();
+        assert_eq!(positions(&mut above), [7, 5, 4, 2, 1]);
+        let mut below = view.descendants(id(3), 4).unwrap();
+        assert_eq!(positions(&mut below), [4, 5, 7, 8], "it is still a parent");
+        assert!(view.is_ancestor(id(1), id(8)).unwrap());
+        assert!(view.is_ancestor(id(6), id(8)).unwrap());
+        let shared = view.common_ancestors(id(7), id(8)).unwrap();
+        assert_eq!(positions(&mut shared.into_iter().map(Ok)), [7]);
+        let error = view.walk_ancestors(id(6), 1).unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::NotFound);
+    }
 }
