@@ -44,6 +44,7 @@ pub use crate::event::region::Region;
 pub use crate::event::timestamp::Timestamp;
 pub use crate::feed::cursor::{Cursor, CursorPosition, Start};
 pub use crate::feed::subscription::{Delivery, MAX_SUBSCRIPTION_CAPACITY, Subscription};
+pub use crate::index::explain::{AxisUse, Explanation, RegionExplanation};
 pub use crate::index::names::{NameEntry, Names};
 pub use crate::index::read_options::ReadOptions;
 pub use crate::index::view::{EventRefs, Events, Head, View};
@@ -61,9 +62,9 @@ pub mod prelude {
     pub use crate::{
         AppendOptions, Batch, Coordinate, CorrelationId, Cursor, CursorPosition, Delivery,
         Diagnostics, Digest, Durability, Event, EventDraft, EventHash, EventId, EventKind,
-        EventRef, ExpectedRevision, Head, NameEntry, Names, Payload, Position, Query, RawPayload,
-        ReadOptions, Receipt, Region, RestartPolicy, Revision, Start, Stats, Store, StoreConfig,
-        StoreError, StoreErrorKind, Subscription, Ticket, Timestamp, View,
+        EventRef, ExpectedRevision, Explanation, Head, NameEntry, Names, Payload, Position, Query,
+        RawPayload, ReadOptions, Receipt, Region, RestartPolicy, Revision, Start, Stats, Store,
+        StoreConfig, StoreError, StoreErrorKind, Subscription, Ticket, Timestamp, View,
     };
 }
 

@@ -24,6 +24,7 @@ use crate::event::region::Region;
 use crate::event::timestamp::Timestamp;
 use crate::feed::cursor::{Cursor, Start};
 use crate::feed::subscription::{DEFAULT_SUBSCRIPTION_CAPACITY, Subscription};
+use crate::index::explain::Explanation;
 use crate::index::names::Names;
 use crate::index::read_options::ReadOptions;
 use crate::index::view::{Events, Head, View};
@@ -351,6 +352,14 @@ impl Store {
     /// As [`Store::query`], and `Corrupt` when an event or index on the way is damaged.
     pub fn count(&self, query: impl Into<Query>) -> Result<u64> {
         self.open_view()?.count(query)
+    }
+
+    /// Runs a query and tells what that took: axes, segments, rows, time; see [`View::explain`].
+    ///
+    /// # Errors
+    /// As [`Store::count`].
+    pub fn explain(&self, query: impl Into<Query>) -> Result<Explanation> {
+        self.open_view()?.explain(query)
     }
 
     /// The entities whose names begin with `prefix`, in byte order, as of now; see [`View::entities`].

@@ -5,31 +5,53 @@ mod dice;
 #[path = "asking/world.rs"]
 mod world;
 
+use quipu::io::MemoryDisk;
 use quipu::prelude::*;
+use quipu::{AxisUse, RegionExplanation};
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 use world::{Fact, World};
 
 /// A store of several segments, grown, asked, reopened, grown on and asked again.
 fn ask_in_all_ages(mut ask: impl FnMut(&mut World)) {
     let mut world = World::new();
     for _ in 0..3 {
-        world.grow(250);
+        world.grow(220);
         ask(&mut world);
         world.reopen();
+        ask(&mut world);
+        // Few enough that one segment has two layers: the checkpoint's and the live one.
+        world.grow(20);
         ask(&mut world);
     }
     assert!(world.store.stats().segments > 2, "too few segments");
 }
 
 #[test]
-fn a_count_is_that_of_a_filter_over_all_events() {
+fn a_count_and_an_explanation_are_those_of_a_filter_over_all_events() {
     let mut found = 0;
     ask_in_all_ages(|world| {
-        for _ in 0..300 {
+        for _ in 0..200 {
             let ask = world.ask();
             let (view, facts) = world.some_view();
             let expected = facts.iter().filter(|fact| ask.fits(fact)).count() as u64;
             assert_eq!(view.count(ask.query()).unwrap(), expected, "{ask:?}");
+            let explanation = view.explain(ask.query()).unwrap();
+            assert_eq!(explanation.matched(), expected, "{ask:?}");
+            assert!(explanation.rows_touched() >= expected, "{ask:?}");
+            let (read, all) = (explanation.segments_read(), explanation.segments());
+            assert!(
+                read <= all && all <= world.store.stats().segments,
+                "{ask:?}"
+            );
+            let axes = explanation
+                .regions()
+                .iter()
+                .flat_map(RegionExplanation::axes);
+            assert!(
+                axes.map(AxisUse::segments).all(|used| used <= read),
+                "{ask:?}"
+            );
             found += expected;
         }
     });
@@ -65,7 +87,7 @@ const LISTS: [(List, Of); 4] = [
 fn a_list_of_names_is_that_of_a_pass_over_all_events() {
     let mut listed = 0;
     ask_in_all_ages(|world| {
-        for _ in 0..30 {
+        for _ in 0..25 {
             let (view, facts) = world.some_view();
             let (list, of) = LISTS[world.dice.below(LISTS.len())];
             let prefix = world.some_prefix(of);
@@ -132,4 +154,125 @@ fn a_prefix_that_no_name_can_have_is_refused() {
         assert_eq!(refused("a\nb"), StoreErrorKind::Argument);
         assert!(list(&view, "").unwrap().next().is_none());
     }
+}
+
+/// Events of 97 pumps and 97 valves, a thousandth of them with the tag `rare`, each second of those a pump's.
+const RARE: u64 = 1_000;
+const EVENTS: u64 = 22 * RARE;
+
+fn draft(number: u64) -> EventDraft {
+    let half = usize::try_from((number + number / RARE) % 2).unwrap();
+    let entity = format!("{}:{}", ["pump", "valve"][half], number % 97);
+    let place = Coordinate::new(entity, ["north", "south"][half]).unwrap();
+    let kind = ["pump.ran", "valve.shut"][half];
+    let kind = EventKind::new(if number % 8 == 3 { "part.worn" } else { kind }).unwrap();
+    let draft = EventDraft::new(&place, kind, &"x".repeat(1_000)).tag("common");
+    match number {
+        13_500 => draft.tag("once"),
+        _ if number % RARE == 7 => draft.tag("rare"),
+        _ => draft,
+    }
+}
+
+/// A store whose more than 20 segments are sealed, but for the last, whose index is the checkpoint's.
+fn plant() -> &'static Store {
+    static PLANT: OnceLock<Store> = OnceLock::new();
+    PLANT.get_or_init(|| {
+        let disk = Arc::new(MemoryDisk::new());
+        let store = world::open(&disk);
+        for first in (0..EVENTS).step_by(100) {
+            let drafts = (first..first + 100).map(draft);
+            store.append_batch(Batch::new().events(drafts)).unwrap();
+        }
+        store.close().unwrap();
+        let store = world::open(&disk);
+        assert!(store.stats().segments > 20, "{:?}", store.stats());
+        store
+    })
+}
+
+#[test]
+fn a_query_touches_at_most_two_rows_for_each_result() {
+    let store = plant();
+    let tagged = EVENTS / RARE;
+    let rare = || Region::all().tag("rare");
+    for (region, matches, most_touched) in [
+        (rare(), tagged, tagged),
+        (rare().tag("common"), tagged, tagged),
+        (rare().kind("valve.shut"), tagged / 2, tagged),
+        (rare().kind_prefix("valve."), tagged / 2, tagged),
+        (rare().scope("south"), tagged / 2, tagged),
+        (rare().scope_prefix("so"), tagged / 2, tagged),
+        (
+            Region::entity_prefix("valve:").tag("rare"),
+            tagged / 2,
+            tagged,
+        ),
+        (Region::entity_prefix("").tag("rare"), tagged, tagged),
+        (Region::entity_prefix("valve:"), EVENTS / 2, EVENTS),
+        (
+            Region::entity_prefix("valve:").scope("south"),
+            EVENTS / 2,
+            EVENTS / 2,
+        ),
+        (
+            Region::all().kind_prefix("part.").scope_prefix(""),
+            EVENTS / 8,
+            EVENTS / 4,
+        ),
+        (
+            Region::entity_prefix("").kind("part.worn"),
+            EVENTS / 8,
+            EVENTS / 8,
+        ),
+    ] {
+        let explanation = store.explain(region.clone()).unwrap();
+        assert_eq!(explanation.matched(), matches, "{region:?}");
+        let touched = explanation.rows_touched();
+        assert!(touched <= most_touched, "{region:?}\n{explanation}");
+        assert!(touched <= 2 * matches, "{region:?}\n{explanation}");
+    }
+}
+
+#[test]
+fn an_explanation_tells_axes_and_segments() {
+    let store = plant();
+    let once = store
+        .explain(Region::all().tag("common").tag("once"))
+        .unwrap();
+    assert_eq!((once.matched(), once.rows_touched()), (1, 1));
+    assert_eq!(once.segments(), store.stats().segments);
+    assert_eq!(
+        (once.segments_read(), once.segments_skipped()),
+        (1, once.segments() - 1)
+    );
+    let axes = once.regions()[0].axes();
+    assert_eq!(
+        (axes[0].axis(), axes[0].segments(), axes.len()),
+        ("tag:once", 1, 1)
+    );
+    let shown = once.to_string();
+    assert!(shown.contains("1 read, 2"), "{shown}");
+    assert!(
+        shown.ends_with("region        tag:common tag:once\n  by          tag:once (segments: 1)"),
+        "{shown}"
+    );
+    assert!(
+        serde_json::to_string(&once)
+            .unwrap()
+            .contains(r#""rows_touched":1"#)
+    );
+
+    let nothing = store.explain(Query::entity("nobody")).unwrap();
+    assert_eq!(
+        (
+            nothing.matched(),
+            nothing.segments_read(),
+            nothing.rows_touched()
+        ),
+        (0, 0, 0)
+    );
+    assert!(nothing.regions()[0].axes().is_empty());
+    let early = store.view_at(500).unwrap();
+    assert_eq!(early.explain(Query::all()).unwrap().segments(), 1);
 }

@@ -4,6 +4,7 @@
 //! business, and its thread is the one that asks.
 
 use crate::error::Result;
+use crate::event::id::{CorrelationId, EventId};
 use crate::event::region::{Match, Region};
 use crate::format::sidx::NameAxis;
 use crate::index::layer::{Axis, Direction, Layer};
@@ -183,31 +184,54 @@ impl Stream {
         let mut best = bounds.high - bounds.low;
         for axis in exact_axes(wanted) {
             let len = layer.axis_len(&axis)?;
-            if let Axis::Correlation(id) = &axis {
-                stream.extra = layer
-                    .find_id(id)?
-                    .filter(|row| bounds.low <= *row && *row < bounds.high);
-                if len == 0 && stream.extra.is_none() {
-                    return Ok(None);
-                }
-                best = 0;
-                stream.source = Candidates::List(axis);
-                break;
-            }
-            if len == 0 {
+            let extra = match &axis {
+                Axis::Correlation(id) => layer.find_id(id)?,
+                _ => None,
+            };
+            if len == 0 && extra.is_none() {
                 return Ok(None);
             }
             if len <= best {
                 best = len;
                 stream.source = Candidates::List(axis);
+                stream.extra = extra.filter(|row| bounds.low <= *row && *row < bounds.high);
             }
         }
         if best > layer.axis_len(&Axis::All)? / NARROW_ENOUGH
             && let Some(bits) = narrower_bits(layer, wanted, best)?
         {
+            if bits.listed == 0 {
+                return Ok(None);
+            }
             stream.source = Candidates::Bits(bits);
+            stream.extra = None;
         }
         Ok(Some(stream))
+    }
+
+    /// The term of its region that its candidates come from; no term where every row is one.
+    pub(crate) fn axis(&self, region: &Region) -> Region {
+        match &self.source {
+            Candidates::List(axis) => match axis {
+                Axis::All => Region::all(),
+                Axis::Name(axis, name) => only(*axis, &[Match::Exact(Arc::clone(name))]),
+                Axis::Correlation(id) => Region::all().correlation(CorrelationId::from_bytes(*id)),
+                Axis::Effects(id) => Region::all().caused_by(EventId::from_bytes(*id)),
+            },
+            Candidates::Bits(bits) => {
+                let mut axes = axes_of_several(region).into_iter();
+                let names = axes.find(|(axis, _)| *axis == bits.axis);
+                names.map_or_else(Region::all, |(axis, names)| only(axis, names))
+            }
+        }
+    }
+
+    /// How many rows were read out of lists before the first candidate was known.
+    pub(crate) fn rows_listed(&self) -> u64 {
+        match &self.source {
+            Candidates::List(_) => 0,
+            Candidates::Bits(bits) => bits.listed,
+        }
     }
 
     /// Its nearest row.
@@ -283,88 +307,112 @@ pub(crate) fn exact_axes(region: &Region) -> impl Iterator<Item = Axis> {
         .chain(correlation)
 }
 
-/// The rows of names that share a prefix, or of several kinds, if they are fewer than `best`.
+/// The rows of names that share a prefix, or of several kinds, if they are so few that it is cheaper to read them out
+/// of their lists, and then to look at their events, than to look at `best` events.
 fn narrower_bits(layer: &Layer, region: &Region, best: u32) -> Result<Option<Bits>> {
-    let mut narrowest: Option<Bits> = None;
-    let prefixes = [
-        (NameAxis::Entity, region.entity_match()),
-        (NameAxis::Scope, region.scope_match()),
-    ];
-    for (axis, wanted) in prefixes {
-        if let Some(Match::Prefix(prefix)) = wanted {
-            let mut bits = Bits::new(layer.axis_len(&Axis::All)?);
-            if layer.rows_of_prefix(axis, prefix, |row| bits.set(row))? {
-                narrowest = Bits::narrower(narrowest, bits);
-            }
+    let (mut most, mut narrowest) = (best / 2, None);
+    let axes = axes_of_several(region).into_iter();
+    for (axis, names) in axes.filter(|(_, names)| !names.is_empty()) {
+        if let Some(rows) = rows_of(layer, axis, names, most)? {
+            (most, narrowest) = (rows, Some((axis, names)));
         }
     }
-    let kinds = region.kinds();
-    if (kinds.len() > 1 || matches!(kinds, [Match::Prefix(_)]))
-        && let Some(bits) = bits_of_kinds(layer, kinds)?
-    {
-        narrowest = Bits::narrower(narrowest, bits);
-    }
-    Ok(narrowest.filter(|bits| bits.count < best))
+    narrowest
+        .map(|(axis, names)| Bits::of(layer, axis, names))
+        .transpose()
 }
 
-fn bits_of_kinds(layer: &Layer, kinds: &[Match]) -> Result<Option<Bits>> {
-    let mut bits = Bits::new(layer.axis_len(&Axis::All)?);
-    let mut rows = Vec::new();
-    for kind in kinds {
-        match kind {
-            Match::Prefix(prefix) => {
-                if !layer.rows_of_prefix(NameAxis::Kind, prefix, |row| bits.set(row))? {
-                    return Ok(None);
-                }
-            }
-            Match::Exact(name) => {
-                let axis = Axis::Name(NameAxis::Kind, Arc::clone(name));
-                rows.clear();
-                layer.page(
-                    &axis,
-                    (0, u32::MAX),
-                    Direction::Forward,
-                    u32::MAX,
-                    &mut rows,
-                )?;
-                rows.iter().for_each(|row| bits.set(*row));
-            }
+/// The axes on which a region may name several lists, and what it says there; nothing where it names one or none.
+fn axes_of_several(region: &Region) -> [(NameAxis, &[Match]); 3] {
+    let kinds = match region.kinds() {
+        [Match::Exact(_)] => &[],
+        kinds => kinds,
+    };
+    [
+        (NameAxis::Entity, prefix(region.entity_match())),
+        (NameAxis::Scope, prefix(region.scope_match())),
+        (NameAxis::Kind, kinds),
+    ]
+}
+
+/// The region that only these names of an axis make.
+fn only(axis: NameAxis, names: &[Match]) -> Region {
+    let mut region = Region::all();
+    for name in names {
+        region = match (axis, name) {
+            (NameAxis::Entity, Match::Exact(name)) => Region::entity(name),
+            (NameAxis::Entity, Match::Prefix(prefix)) => Region::entity_prefix(prefix),
+            (NameAxis::Scope, Match::Exact(name)) => region.scope(name),
+            (NameAxis::Scope, Match::Prefix(prefix)) => region.scope_prefix(prefix),
+            (NameAxis::Kind, Match::Exact(name)) => region.kind(name),
+            (NameAxis::Kind, Match::Prefix(prefix)) => region.kind_prefix(prefix),
+            // A tag is asked for as a whole.
+            (NameAxis::Tag, Match::Exact(name) | Match::Prefix(name)) => region.tag(name),
+        };
+    }
+    region
+}
+
+fn prefix(wanted: Option<&Match>) -> &[Match] {
+    match wanted {
+        Some(prefix @ Match::Prefix(_)) => core::slice::from_ref(prefix),
+        _ => &[],
+    }
+}
+
+/// How many rows names and prefixes have, each name's counted by itself, unless they are more than `most`.
+fn rows_of(layer: &Layer, axis: NameAxis, names: &[Match], most: u32) -> Result<Option<u32>> {
+    let mut rows = 0;
+    for name in names {
+        let len = match name {
+            Match::Exact(name) => Some(layer.axis_len(&Axis::Name(axis, Arc::clone(name)))?),
+            Match::Prefix(prefix) => layer.prefix_len(axis, prefix, most - rows)?,
+        };
+        match len.filter(|len| *len <= most - rows) {
+            Some(len) => rows += len,
+            None => return Ok(None),
         }
     }
-    Ok(Some(bits))
+    Ok(Some(rows))
 }
 
 /// A set of rows of one layer.
 #[derive(Clone, Debug)]
 struct Bits {
+    axis: NameAxis,
     words: Vec<u64>,
-    count: u32,
+    /// How many rows were read, those of several names once for each.
+    listed: u64,
 }
 
 impl Bits {
-    fn new(rows: u32) -> Self {
-        Self {
-            words: vec![0; usize::try_from(rows).unwrap_or_default().div_ceil(64)],
-            count: 0,
+    fn of(layer: &Layer, axis: NameAxis, names: &[Match]) -> Result<Self> {
+        let rows = usize::try_from(layer.axis_len(&Axis::All)?).unwrap_or_default();
+        let mut bits = Self {
+            axis,
+            words: vec![0; rows.div_ceil(64)],
+            listed: 0,
+        };
+        let mut rows = Vec::new();
+        for name in names {
+            match name {
+                Match::Prefix(prefix) => layer.rows_of_prefix(axis, prefix, |row| bits.set(row))?,
+                Match::Exact(name) => {
+                    let list = Axis::Name(axis, Arc::clone(name));
+                    let all = (0, u32::MAX);
+                    layer.page(&list, all, Direction::Forward, u32::MAX, &mut rows)?;
+                    rows.iter().for_each(|row| bits.set(*row));
+                }
+            }
         }
+        Ok(bits)
     }
 
     fn set(&mut self, row: u32) {
-        let Some(word) = usize::try_from(row / 64)
-            .ok()
-            .and_then(|w| self.words.get_mut(w))
-        else {
-            return;
-        };
-        let bit = 1 << (row % 64);
-        self.count += u32::from(*word & bit == 0);
-        *word |= bit;
-    }
-
-    fn narrower(one: Option<Self>, other: Self) -> Option<Self> {
-        match one {
-            Some(one) if one.count <= other.count => Some(one),
-            _ => Some(other),
+        self.listed += 1;
+        let word = usize::try_from(row / 64).ok();
+        if let Some(word) = word.and_then(|word| self.words.get_mut(word)) {
+            *word |= 1 << (row % 64);
         }
     }
 

@@ -353,16 +353,37 @@ impl Layer {
         }
     }
 
-    /// Calls `visit` with the rows of each name with this prefix, if the layer's names are sorted; else says no.
+    /// How many rows the names with this prefix have, each name's counted by itself; `None` if they are more than
+    /// `most` or the layer's names are not sorted. Looks at no more than `most` names.
+    pub(crate) fn prefix_len(
+        &self,
+        axis: NameAxis,
+        prefix: &str,
+        most: u32,
+    ) -> Result<Option<u32>> {
+        if self.live_index().is_some() {
+            return Ok(None);
+        }
+        self.with(|index| {
+            let names = index.prefix(axis, prefix)?;
+            let mut len = 0_u32;
+            for name in 0..names.len() {
+                len = len.saturating_add(names.nth(name)?.1.len());
+                if len > most {
+                    return Ok(None);
+                }
+            }
+            Ok(Some(len))
+        })
+    }
+
+    /// Calls `visit` with the rows of each name with this prefix; the layer's names are sorted.
     pub(crate) fn rows_of_prefix(
         &self,
         axis: NameAxis,
         prefix: &str,
         mut visit: impl FnMut(u32),
-    ) -> Result<bool> {
-        if self.live_index().is_some() {
-            return Ok(false);
-        }
+    ) -> Result<()> {
         self.with(|index| {
             let names = index.prefix(axis, prefix)?;
             for name in 0..names.len() {
@@ -371,7 +392,7 @@ impl Layer {
                     visit(list.nth(nth)?);
                 }
             }
-            Ok(true)
+            Ok(())
         })
     }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod candidates;
 pub(crate) mod count;
+pub(crate) mod explain;
 pub(crate) mod layer;
 pub(crate) mod layers;
 pub(crate) mod live;

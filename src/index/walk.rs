@@ -39,6 +39,57 @@ pub(crate) struct Walk {
     layer: Option<usize>,
     next_layer: Option<usize>,
     streams: Vec<Stream>,
+    /// Rows whose event was looked at, and rows read out of lists to find them.
+    rows_touched: u64,
+    notes: Option<Box<Notes>>,
+}
+
+/// Where a walk found its candidates, for an explanation; an ordinary walk keeps none.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Notes {
+    /// How many segments had candidates.
+    pub(crate) segments_read: u64,
+    last_read: u64,
+    /// For each region and axis, in order of first use, in how many segments it was used.
+    pub(crate) uses: Vec<Use>,
+}
+
+/// An axis that gave a region its candidates.
+#[derive(Clone, Debug)]
+pub(crate) struct Use {
+    pub(crate) region: usize,
+    pub(crate) axis: Region,
+    pub(crate) segments: u64,
+    last: u64,
+}
+
+impl Notes {
+    /// Takes down the candidates of one layer; a segment may have two layers, one after the other.
+    fn take_down(&mut self, segment: u64, streams: &[Stream], regions: &[Region]) {
+        if !streams.is_empty() {
+            self.segments_read += u64::from(self.last_read != segment);
+            self.last_read = segment;
+        }
+        for stream in streams {
+            let Some(wanted) = regions.get(stream.region) else {
+                continue;
+            };
+            let (region, axis) = (stream.region, stream.axis(wanted));
+            let mut uses = self.uses.iter_mut();
+            match uses.find(|known| known.region == region && known.axis == axis) {
+                Some(known) => {
+                    known.segments += u64::from(known.last != segment);
+                    known.last = segment;
+                }
+                None => self.uses.push(Use {
+                    region,
+                    axis,
+                    segments: 1,
+                    last: segment,
+                }),
+            }
+        }
+    }
 }
 
 impl Walk {
@@ -58,7 +109,23 @@ impl Walk {
             layer: None,
             next_layer: None,
             streams: Vec::new(),
+            rows_touched: 0,
+            notes: None,
         }
+    }
+
+    /// The same walk, taking notes.
+    pub(crate) fn with_notes(mut self) -> Self {
+        self.notes = Some(Box::default());
+        self
+    }
+
+    /// How many rows it touched, and its notes, if it took any.
+    pub(crate) fn into_notes(self) -> (u64, Notes) {
+        (
+            self.rows_touched,
+            self.notes.map(|notes| *notes).unwrap_or_default(),
+        )
     }
 
     /// The next match; `None` at the end, and for good after an error.
@@ -137,8 +204,16 @@ impl Walk {
         for (index, region) in self.query.regions().iter().enumerate() {
             let bounds = RowBounds::of(layer, region, (self.low, self.high.min(end)), picture)?;
             if let Some(stream) = Stream::open(layer, index, region, bounds)? {
+                self.rows_touched += stream.rows_listed();
                 self.streams.push(stream);
             }
+        }
+        if let Some(notes) = &mut self.notes {
+            notes.take_down(
+                layer.segment().number(),
+                &self.streams,
+                self.query.regions(),
+            );
         }
         Ok(())
     }
@@ -161,6 +236,7 @@ impl Walk {
                 });
             }
             let Some(row) = next else { return Ok(None) };
+            self.rows_touched += 1;
             let kept = layer.kept_event(row, picture.staged)?;
             let mut matched = None;
             for stream in &mut self.streams {

@@ -148,7 +148,7 @@ pub(crate) struct World {
     disk: Arc<MemoryDisk>,
 }
 
-fn open(disk: &Arc<MemoryDisk>) -> Store {
+pub(crate) fn open(disk: &Arc<MemoryDisk>) -> Store {
     let config = StoreConfig::on_disk(Arc::clone(disk) as _).segment_bytes(MIN_SEGMENT_BYTES);
     Store::open_with(config).unwrap()
 }
