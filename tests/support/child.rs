@@ -1,12 +1,16 @@
 //! Runs a test of this same binary again as a child process, with a role in its environment and lines through a pipe.
 
-use std::io::{BufRead, BufReader, Lines};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 const ROLE: &str = "QUIPU_CHILD_ROLE";
 const PLACE: &str = "QUIPU_CHILD_PLACE";
 const MARK: &str = "@child ";
+/// A child that says nothing for so long hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The directory that the parent named, if this process is a child in `role`.
 pub(crate) fn place_for(role: &str) -> Option<PathBuf> {
@@ -15,7 +19,6 @@ pub(crate) fn place_for(role: &str) -> Option<PathBuf> {
 
 /// Tells the parent something; one write, so that a kill leaves whole lines.
 pub(crate) fn tell(line: impl std::fmt::Display) {
-    use std::io::Write;
     let line = format!("\n{MARK}{line}\n");
     let mut out = std::io::stdout().lock();
     out.write_all(line.as_bytes()).unwrap();
@@ -25,7 +28,7 @@ pub(crate) fn tell(line: impl std::fmt::Display) {
 /// A child; killed when it is dropped.
 pub(crate) struct Role {
     child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
+    told: Receiver<String>,
     pub(crate) stdin: ChildStdin,
 }
 
@@ -41,13 +44,9 @@ impl Role {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let told = listen(child.stdout.take().unwrap());
         let stdin = child.stdin.take().unwrap();
-        Role {
-            child,
-            lines,
-            stdin,
-        }
+        Role { child, told, stdin }
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -60,15 +59,33 @@ impl Role {
         self.child.wait().unwrap();
     }
 
+    /// Gives it a line to read.
+    pub(crate) fn ask(&mut self, line: impl std::fmt::Display) {
+        writeln!(self.stdin, "{line}").unwrap();
+    }
+
     /// The next thing it tells; `None` when it is gone.
     pub(crate) fn hear(&mut self) -> Option<String> {
-        for line in self.lines.by_ref() {
-            if let Some(told) = line.ok()?.strip_prefix(MARK) {
-                return Some(told.to_owned());
+        match self.told.recv_timeout(PATIENCE) {
+            Ok(told) => Some(told),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("the child {} hangs", self.id()),
+        }
+    }
+}
+
+/// Reads on while nobody hears: a child that tells much does not wait for its parent.
+fn listen(out: ChildStdout) -> Receiver<String> {
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(out).lines().map_while(Result::ok) {
+            if let Some(line) = line.strip_prefix(MARK) {
+                // Whoever dropped the role wants to hear no more.
+                let _ = tell.send(line.to_owned());
             }
         }
-        None
-    }
+    });
+    told
 }
 
 impl Drop for Role {

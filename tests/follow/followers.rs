@@ -1,0 +1,212 @@
+//! The following processes: each tells what it sees, and the parent holds it against the log at the end.
+
+use crate::support::child::{Role, tell};
+use crate::support::script;
+use crate::writer::{ENDED, Place, limit, place_of};
+use crate::{PATIENCE, read_only};
+use quipu::prelude::*;
+use std::path::Path;
+
+/// Few enough that a subscriber in a debug build loses some.
+const SUBSCRIBED: usize = 8;
+
+/// What every follower checks of every event, at the moment that it sees it.
+struct Eye<'a> {
+    place: &'a Path,
+    store: Store,
+}
+
+impl Eye<'_> {
+    fn open(place: &Path) -> Eye<'_> {
+        let store = read_only(place).unwrap();
+        Eye { place, store }
+    }
+
+    /// Tells of an event; true when it is the last one.
+    fn sees(&self, event: &Event) -> bool {
+        let position = event.position().get();
+        let limit = limit(self.place);
+        assert!(
+            position <= limit,
+            "{event} was seen, and {limit} may be durable"
+        );
+        assert!(self.store.head().position >= event.position());
+        let ended = event.kind() == ENDED.as_str();
+        if !ended {
+            let (serial, fill): (usize, String) = event.payload().unwrap();
+            assert_eq!(serial as u64 + 1, position);
+            assert_eq!(event.entity(), script::entity_of(serial));
+            assert!(script::payload(serial, fill.len()).1 == fill, "{event}");
+        }
+        tell(format_args!("saw {position} {}", event.hash()));
+        if ended {
+            tell(format_args!("ended {}", self.store.head().digest));
+        }
+        ended
+    }
+}
+
+pub(crate) fn follow(place: &Path) {
+    follow_query(place, Query::all());
+}
+
+/// The events with a tag that the scripted ones have one time in three, and the last one has.
+pub(crate) fn follow_tag(place: &Path) {
+    follow_query(place, Query::tag("t:1"));
+}
+
+fn follow_query(place: &Path, query: impl Into<Query>) {
+    let eye = Eye::open(place);
+    let mut cursor = eye.store.cursor(query).unwrap();
+    tell("ready");
+    loop {
+        assert!(cursor.wait(PATIENCE).unwrap(), "nothing comes any more");
+        for event in cursor.by_ref() {
+            if eye.sees(&event.unwrap()) {
+                return;
+            }
+        }
+    }
+}
+
+/// As [`follow`], and begins anew at its saved position every now and then.
+pub(crate) fn follow_in_batches(place: &Path) {
+    let eye = Eye::open(place);
+    let mut saved = None;
+    tell("ready");
+    loop {
+        let start = saved.map_or(Start::Beginning, Start::Saved);
+        let mut cursor = eye.store.cursor_from(Query::all(), start).unwrap();
+        for _ in 0..5 {
+            assert!(cursor.wait(PATIENCE).unwrap(), "nothing comes any more");
+            let batch = cursor.next_batch(7).unwrap();
+            assert!(!batch.is_empty());
+            if batch.iter().any(|event| eye.sees(event)) {
+                return;
+            }
+        }
+        saved = Some(cursor.position().unwrap());
+    }
+}
+
+pub(crate) fn subscribe(place: &Path) {
+    let eye = Eye::open(place);
+    let mut events = eye.store.subscribe_with(Query::all(), SUBSCRIBED).unwrap();
+    tell("ready");
+    loop {
+        match events.recv_timeout(PATIENCE).unwrap() {
+            Some(Delivery::Event(event)) if eye.sees(&event) => return,
+            Some(Delivery::Lagged(lost)) => tell(format_args!("lost {lost}")),
+            Some(_) => {}
+            None => panic!("nothing comes any more"),
+        }
+    }
+}
+
+/// The parent's side of a following process.
+pub(crate) struct Follower(Role);
+
+/// What a follower saw, in order, and the digest of the history as it found it.
+struct Seen {
+    events: Vec<Place>,
+    lost: u64,
+    digest: String,
+}
+
+impl Follower {
+    /// Starts it; its store is open then, and it follows.
+    pub(crate) fn start(role: &str, place: &Path) -> Follower {
+        let mut role = Role::start("plays_a_role", role, place);
+        assert_eq!(role.hear().as_deref(), Some("ready"));
+        Follower(role)
+    }
+
+    /// Hears it out.
+    fn seen(mut self) -> Seen {
+        let (mut events, mut lost) = (Vec::new(), 0);
+        while let Some(told) = self.0.hear() {
+            match told.split(' ').collect::<Vec<_>>()[..] {
+                ["saw", position, hash] => events.push(place_of(&[position, hash])),
+                ["lost", count] => lost += count.parse::<u64>().unwrap(),
+                ["ended", digest] => {
+                    let digest = digest.to_owned();
+                    return Seen {
+                        events,
+                        lost,
+                        digest,
+                    };
+                }
+                _ => panic!("a follower: {told}"),
+            }
+        }
+        panic!("a follower is gone");
+    }
+}
+
+/// The log as it is in the end.
+pub(crate) struct Log {
+    pub(crate) segments: u64,
+    events: Vec<Place>,
+    tagged: Vec<Place>,
+    digest: String,
+}
+
+impl Log {
+    pub(crate) fn read(place: &Path) -> Log {
+        let store = Store::open(place.join("store")).unwrap();
+        let places = |query: Query| {
+            let events = store.query(query).unwrap().map(Result::unwrap);
+            events
+                .map(|event| (event.position().get(), event.hash().to_string()))
+                .collect()
+        };
+        let segments = store.stats().segments;
+        println!("{} in {segments} segments", store.head().position);
+        Log {
+            segments,
+            events: places(Query::all()),
+            tagged: places(Query::tag("t:1")),
+            digest: store.head().digest.to_string(),
+        }
+    }
+
+    /// Every event that was acknowledged to its writer is there, buffered ones of killed processes too.
+    pub(crate) fn holds(&self, acked: &[Place]) {
+        for place in acked {
+            let index = usize::try_from(place.0 - 1).unwrap();
+            assert_eq!(self.events.get(index), Some(place), "acknowledged");
+        }
+    }
+
+    /// A cursor over everything saw everything, once and in order.
+    pub(crate) fn was_seen_by(&self, follower: Follower) {
+        let seen = follower.seen();
+        same(&seen.events, &self.events);
+        assert_eq!(seen.digest, self.digest);
+    }
+
+    pub(crate) fn matches_were_seen_by(&self, follower: Follower) {
+        let seen = follower.seen();
+        same(&seen.events, &self.tagged);
+        assert_eq!(seen.digest, self.digest);
+    }
+
+    /// A subscriber saw a part of the log in order, and knows how many it did not see.
+    pub(crate) fn was_counted_by(&self, subscriber: Follower) {
+        let seen = subscriber.seen();
+        assert!(seen.events.is_sorted_by(|a, b| a.0 < b.0));
+        self.holds(&seen.events);
+        let total = self.events.len() as u64;
+        println!("{} of {total} were lost", seen.lost);
+        assert_eq!(seen.events.len() as u64 + seen.lost, total);
+        assert_eq!(seen.digest, self.digest);
+    }
+}
+
+/// Says where two lists part instead of printing both.
+fn same(seen: &[Place], log: &[Place]) {
+    for (index, pair) in seen.iter().zip(log).enumerate() {
+        assert_eq!(pair.0, pair.1, "number {index}: seen, and in the log");
+    }
+    assert_eq!(seen.len(), log.len(), "seen, and in the log");
+}
