@@ -354,9 +354,10 @@ mod tests {
 
     #[test]
     fn time_and_since_in_one_region_hold_both() {
-        let both = read("time:1970-01-02..1970-01-10 since:2w");
         let region = Region::all().recorded(at(6 * DAY)..at(9 * DAY));
-        assert_eq!(both, Query::from(region));
+        let both = Query::from(region);
+        assert_eq!(read("time:1970-01-02..1970-01-10 since:2w"), both);
+        assert_eq!(read("since:2w time:1970-01-02..1970-01-10"), both);
     }
 
     #[test]
@@ -378,6 +379,7 @@ mod tests {
             fault("kind:a position:9..3 tag:b"),
             "term \"position:9..3\" at character 8: the range is reversed; put the smaller end first"
         );
+        assert!(fault("tag:a entity:a*b tag:c").contains(r#"term "entity:a*b" at"#));
         let long = format!("position:{}", "9".repeat(1000));
         assert!(fault(&long).len() < 250, "{}", fault(&long));
     }
@@ -454,6 +456,8 @@ mod tests {
         let regions = |count: usize| alloc::vec!["*"; count].join(" or ");
         assert_eq!(read(&regions(64)).regions().len(), 64);
         assert!(fault(&regions(65)).contains("at most 64"));
+        let later = format!("{} or entty:a", regions(65));
+        assert!(fault(&later).contains("at most 64"), "read no further");
         let tags =
             |count: usize| -> String { (0..count).map(|tag| format!("tag:{tag} ")).collect() };
         assert_eq!(read(&tags(32)).regions()[0].tags().len(), 32);
