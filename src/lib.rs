@@ -77,3 +77,8 @@ struct ReadmeDoctests;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/tuning.md")]
 struct TuningDoctests;
+
+/// The example of the page compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/query.md")]
+struct QueryDoctests;
