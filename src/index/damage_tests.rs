@@ -16,7 +16,7 @@ fn body(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Where the directory says that a part begins.
-fn section_at(body: &[u8], part: Part) -> usize {
+pub(super) fn section_at(body: &[u8], part: Part) -> usize {
     let line = Part::ALL.iter().position(|other| *other == part).unwrap();
     let at = 128 + 48 * line;
     usize::try_from(u64::from_le_bytes(body[at..at + 8].try_into().unwrap())).unwrap()

@@ -342,3 +342,85 @@ impl fmt::Debug for Names {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::StoreErrorKind;
+    use crate::event::digest::Digest;
+    use crate::event::timestamp::Timestamp;
+    use crate::format::sidx::{BLOCK_BYTES, NAME_ENTRY_BYTES, Part};
+    use crate::index::damage_tests::section_at;
+    use crate::index::layer::{Source, Span};
+    use crate::index::layers::Layers;
+    use crate::index::model::{Facet, Model, SEGMENT, STORE_ID, open_at};
+    use crate::index::view::Head;
+    use crate::io::MemoryDisk;
+    use crate::log::segment::Segment;
+
+    const NAMES: usize = 5_000;
+
+    /// A view of one footer with 5,000 entities, in which the block with the entry of one of them is damaged.
+    fn view(damaged: Option<usize>) -> View {
+        let event = |number| Facet {
+            offset: u32::try_from(4096 + number).unwrap(),
+            id: u128::try_from(number).unwrap().to_le_bytes(),
+            entity: format!("e:{number:04}"),
+            ..Facet::default()
+        };
+        let model = Model {
+            events: (0..NAMES).map(event).collect(),
+        };
+        let mut bytes = model.build();
+        if let Some(place) = damaged {
+            let at = section_at(&bytes, Part::Entities) + place * NAME_ENTRY_BYTES;
+            bytes[at / BLOCK_BYTES * BLOCK_BYTES] ^= 1;
+        }
+        let sidx = open_at(&bytes, 0).unwrap();
+        let first = sidx.first_position();
+        let last = first + NAMES as u64 - 1;
+        let segment = Segment::sealed(Arc::new(MemoryDisk::new()), STORE_ID, SEGMENT);
+        let span = Span {
+            last_position: last,
+            first_recorded: 0,
+            last_recorded: 0,
+        };
+        let (segment, source) = (Arc::new(segment), Source::Checkpoint);
+        let layer = Layer::fixed(segment, first, [0; 32], span, source, Some(sidx));
+        let layers = Layers {
+            all: vec![Arc::new(layer)],
+            runs: Vec::new(),
+        };
+        let head = Head {
+            position: last.into(),
+            digest: Digest::ZERO,
+            recorded_at: Timestamp::default(),
+        };
+        View::new(Arc::new(layers), head, last)
+    }
+
+    #[test]
+    fn the_first_names_are_listed_without_a_look_at_the_others() {
+        let mut names = view(None).entities("e:").unwrap();
+        assert_eq!(names.by_ref().take(10).count(), 10);
+        let State::Merging(merge) = &names.state else {
+            panic!("there are more names");
+        };
+        let [Rest::Sorted(left)] = &merge.rest[..] else {
+            panic!("one footer is read");
+        };
+        assert_eq!((left.len(), merge.next.len()), (NAMES - 11, 1));
+    }
+
+    #[test]
+    fn a_damaged_name_is_an_error_once_and_then_the_end() {
+        let mut names = view(Some(3_100)).entities("e:").unwrap();
+        let sound = names.by_ref().take_while(Result::is_ok).count();
+        assert!((2_588..=3_100).contains(&sound), "{sound}");
+        assert!(names.next().is_none(), "the error was the last");
+        let mut names = view(Some(3_100)).entities("e:3100").unwrap();
+        let error = names.next().unwrap().unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+        assert!(names.next().is_none());
+    }
+}
