@@ -66,6 +66,27 @@ fn a_count_of_an_invalid_query_is_refused() {
     assert_eq!(store.count(Query::all()).unwrap(), 0);
 }
 
+#[test]
+fn counts_explanations_and_lists_read_no_payload() {
+    let mut world = World::new();
+    world.grow(600);
+    world.spoil_payloads_of_segment(1);
+    let (view, spoilt) = (world.store.view(), world.facts[0].position);
+    let payloads = view.query(Query::all()).unwrap();
+    let damaged = payloads.filter(|event| event.as_ref().unwrap().payload_bytes().is_err());
+    assert!(damaged.count() > 50, "few payloads are damaged");
+    for _ in 0..200 {
+        let ask = world.ask();
+        let expected = world.facts.iter().filter(|fact| ask.fits(fact)).count() as u64;
+        assert_eq!(view.count(ask.query()).unwrap(), expected, "{ask:?}");
+        assert_eq!(view.explain(ask.query()).unwrap().matched(), expected);
+    }
+    for (list, _) in LISTS {
+        assert!(list(&view, "").unwrap().all(|entry| entry.is_ok()));
+    }
+    assert!(view.at(spoilt).unwrap().is_some());
+}
+
 type List = fn(&View, &str) -> quipu::Result<Names>;
 type Of = fn(&Fact) -> Vec<&str>;
 

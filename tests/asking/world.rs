@@ -2,7 +2,7 @@
 
 use crate::dice::Dice;
 use quipu::MIN_SEGMENT_BYTES;
-use quipu::io::MemoryDisk;
+use quipu::io::{Access, Disk, MemoryDisk};
 use quipu::prelude::*;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::RangeInclusive;
@@ -219,6 +219,21 @@ impl World {
 
     pub(crate) fn reopen(&mut self) {
         self.store.clone().close().unwrap();
+        self.store = open(&self.disk);
+    }
+
+    /// Turns the letters of long payloads into others, which only their checksums tell.
+    pub(crate) fn spoil_payloads_of_segment(&mut self, number: u64) {
+        self.store.clone().close().unwrap();
+        let name = format!("segments/{number:010}.seg");
+        let file = self.disk.open(&name, Access::Write).unwrap();
+        let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+        assert_eq!(file.read_at(&mut bytes, 0).unwrap(), bytes.len());
+        let runs = bytes.chunk_by_mut(|one, next| one == next);
+        let long = runs.filter(|run| run[0] == b'x' && run.len() > 100);
+        // The next frame may begin with the same byte.
+        long.for_each(|run| run[..90].fill(b'y'));
+        assert_eq!(file.write_at(&bytes, 0).unwrap(), bytes.len());
         self.store = open(&self.disk);
     }
 
