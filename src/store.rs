@@ -493,7 +493,7 @@ impl Store {
         self.cursor_from(query, Start::Beginning)
     }
 
-    /// Reads the events that match from a place on: a position, a saved [`CursorPosition`], a time, or now.
+    /// Reads the events that match from a place on: a position, a saved [`CursorPosition`](crate::CursorPosition), a time, or now.
     ///
     /// # Errors
     /// As [`Store::cursor`]; `Argument` for a position above the last; `Conflict` for one that was saved on another
