@@ -40,6 +40,8 @@ pub enum StoreErrorKind {
     OutcomeUnknown,
     /// A payload could not be encoded or decoded.
     Payload,
+    /// The caller's own progress callback stopped the work; start it again.
+    Cancelled,
     /// The operating system refused; the source has its error.
     Io,
 }
@@ -59,6 +61,7 @@ impl fmt::Display for StoreErrorKind {
             Self::Poisoned => "poisoned",
             Self::OutcomeUnknown => "outcome unknown",
             Self::Payload => "payload",
+            Self::Cancelled => "cancelled",
             Self::Io => "io",
         })
     }

@@ -52,8 +52,8 @@ pub use crate::lineage::ancestry::Ancestors;
 pub use crate::lineage::descent::Descendants;
 pub use crate::log::event::{Event, EventRef};
 pub use crate::options::{
-    MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_PAYLOAD_BYTES, MAX_QUEUE_CAPACITY, MAX_SEGMENT_BYTES,
-    MIN_SEGMENT_BYTES, RestartPolicy, StoreConfig,
+    Control, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_PAYLOAD_BYTES, MAX_QUEUE_CAPACITY,
+    MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES, Progress, RestartPolicy, StoreConfig,
 };
 pub use crate::store::Store;
 

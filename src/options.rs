@@ -1,10 +1,10 @@
-//! How a store is opened: every setting, its unit, its default and its bounds.
+//! How a store is opened: every setting, its unit, its default and its bounds; and how long work tells how far it is.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::error::{Result, StoreError};
+use crate::error::{Result, StoreError, StoreErrorKind};
 use crate::event::condition::Durability;
 use crate::io::{Clock, Disk, MemoryDisk, RealDisk, SystemClock};
 use crate::sync::Arc;
@@ -213,6 +213,65 @@ impl StoreConfig {
     }
 }
 
+/// How far a long piece of work has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Bytes of the log that it has been through.
+    pub done_bytes: u64,
+    /// How many there are to go through in all.
+    pub total_bytes: u64,
+    /// Events that it has been through.
+    pub done_events: u64,
+    /// How many there are to go through in all.
+    pub total_events: u64,
+}
+
+/// What a progress callback answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Control {
+    /// The work goes on.
+    #[default]
+    Continue,
+    /// The work stops here, and its call returns `Cancelled`.
+    Cancel,
+}
+
+/// Whom a long piece of work tells how far it has come: nobody, unless the caller asked.
+#[allow(dead_code, reason = "verification, snapshots and compaction follow")]
+#[derive(Default)]
+pub(crate) struct Listening(Option<Box<dyn FnMut(Progress) -> Control + Send>>);
+
+#[allow(dead_code, reason = "verification, snapshots and compaction follow")]
+impl Listening {
+    pub(crate) fn new(callback: impl FnMut(Progress) -> Control + Send + 'static) -> Self {
+        Self(Some(Box::new(callback)))
+    }
+
+    /// Tells how far `what` has come.
+    ///
+    /// # Errors
+    /// `Cancelled` when the caller wants no more of it.
+    pub(crate) fn tell(&mut self, what: &str, progress: Progress) -> Result<()> {
+        match self.0.as_mut().map(|callback| callback(progress)) {
+            None | Some(Control::Continue) => Ok(()),
+            Some(Control::Cancel) => Err(StoreError::new(
+                StoreErrorKind::Cancelled,
+                format!("the {what} was cancelled by its progress callback; start it again"),
+            )),
+        }
+    }
+}
+
+impl fmt::Debug for Listening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Some(_) => "Listening",
+            None => "Nobody",
+        })
+    }
+}
+
 fn within<T: PartialOrd + fmt::Display>(name: &str, value: T, least: T, most: T) -> Result<()> {
     if value < least || value > most {
         return Err(StoreError::argument(format!(
@@ -246,7 +305,6 @@ impl fmt::Debug for StoreConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::StoreErrorKind;
 
     #[test]
     fn every_setting_is_refused_one_past_its_bounds() {
