@@ -229,6 +229,7 @@ pub struct Progress {
 
 /// What a progress callback answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Control {
     /// The work goes on.
     #[default]
