@@ -459,5 +459,6 @@ fn enter(
         correlation: (correlation != *id).then_some(correlation),
         key: key.map(|key| key.key),
         parents: event.parents.iter().map(|id| *id.as_bytes()),
+        removed: None,
     });
 }

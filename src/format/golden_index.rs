@@ -4,7 +4,7 @@ use super::checkpoint::{Checkpoint, SealedEntry};
 use super::golden::{self, FIRST_AT, STORE_ID, assert_damage_is_seen, assert_section};
 use super::record::{Record, RecordLayout};
 use super::run::{MAX_RUN_FILTER_BYTES, RunBuilder, RunHead};
-use super::sidx::{Axis16, BLOCK_BYTES, SidxFacts, SidxRow};
+use super::sidx::{Axis16, BLOCK_BYTES, HEADER_BYTES, Part, SidxFacts, SidxHeader};
 use super::sidx_build::SidxBuilder;
 use crate::event::hash::entity_digest;
 
@@ -17,25 +17,16 @@ fn event(frame: &[u8], offset: u64, position: u64) -> RecordLayout {
 
 /// The index of the worked segment.
 fn index() -> Vec<u8> {
+    index_behind(&golden::first_frame().0)
+}
+
+/// The index of the worked segment if its first frame were this one.
+fn index_behind(first: &[u8]) -> Vec<u8> {
     let mut builder = SidxBuilder::new(1);
-    let frames = [
-        (golden::first_frame().0, FIRST_AT, 1),
-        (golden::second_frame().0, golden::second_at(), 2),
-    ];
-    for (frame, offset, position) in &frames {
-        let event = event(frame, *offset, *position);
-        builder.push(SidxRow {
-            offset: u32::try_from(*offset).unwrap(),
-            recorded_at: event.recorded_at(frame),
-            id: event.id(frame),
-            entity: event.entity(frame),
-            scope: event.scope(frame),
-            kind: event.kind(frame),
-            tags: event.tags(frame),
-            correlation: Some(event.correlation(frame)),
-            key: event.key(frame).map(|digests| digests.key),
-            parents: event.parents(frame),
-        });
+    let second = golden::second_frame().0;
+    for (frame, offset, position) in [(first, FIRST_AT, 1), (&second, golden::second_at(), 2)] {
+        let record = Record::decode(frame, &golden::seed(), offset, position).unwrap();
+        builder.push(record.row(frame, u32::try_from(offset).unwrap()));
     }
     let (commit, _) = golden::commit();
     builder.finish(SidxFacts {
@@ -86,7 +77,17 @@ fn page_shows_the_index_as_written() {
     let (body, end) = index.split_at(BLOCK_BYTES);
     let used = body.iter().rposition(|byte| *byte != 0).unwrap() + 1;
     let used = used.next_multiple_of(8);
-    assert_section(8, &[&body[..used], end]);
+    let stubbed = index_behind(&golden::stub_frame());
+    let header = SidxHeader::decode(&stubbed[..HEADER_BYTES], BLOCK_BYTES as u64).unwrap();
+    let removed = header.section(Part::Removed);
+    let (line, at) = (Part::Removed.line(), place_of(removed.offset));
+    let line = &stubbed[128 + 48 * line..128 + 48 * (line + 1)];
+    let section = &stubbed[at..at + place_of(removed.length)];
+    assert_section(8, &[&body[..used], end, line, section]);
+}
+
+fn place_of(offset: u64) -> usize {
+    usize::try_from(offset).unwrap()
 }
 
 #[test]

@@ -16,6 +16,7 @@ use super::kept::{
 };
 use super::lists::text;
 pub(crate) use super::lists::{MetadataList, ParentList, TagList};
+use super::sidx::SidxRow;
 use super::stub::StubFields;
 
 /// Bytes of the head up to the first varint.
@@ -170,6 +171,42 @@ impl Record {
             KIND_EVENT => RecordLayout::read(&header, head, position).map(Self::Event),
             KIND_STUB => StubFields::read(&header, head, seed, position).map(Self::Stub),
             _ => Err(DecodeError::Unsupported("a frame kind of a newer format")),
+        }
+    }
+
+    /// What it adds to an index; `frame` is the one it was read from, and stands at `offset`.
+    pub(crate) fn row<'a>(
+        &self,
+        frame: &'a [u8],
+        offset: u32,
+    ) -> SidxRow<'a, TagList<'a>, ParentList<'a>> {
+        match self {
+            Self::Event(layout) => SidxRow {
+                offset,
+                recorded_at: layout.recorded_at(frame),
+                id: layout.id(frame),
+                entity: layout.entity(frame),
+                scope: layout.scope(frame),
+                kind: layout.kind(frame),
+                tags: layout.tags(frame),
+                correlation: Some(layout.correlation(frame)),
+                key: layout.key(frame).map(|digests| digests.key),
+                parents: layout.parents(frame),
+                removed: None,
+            },
+            Self::Stub(stub) => SidxRow {
+                offset,
+                recorded_at: stub.recorded_at,
+                id: stub.id,
+                entity: "",
+                scope: "",
+                kind: "",
+                tags: TagList::new(&[]),
+                correlation: None,
+                key: stub.key.map(|digests| digests.key),
+                parents: ParentList::new(&[]),
+                removed: Some(stub.entity_digest),
+            },
         }
     }
 }

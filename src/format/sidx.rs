@@ -24,7 +24,7 @@ pub(super) const FILTER_BITS_PER_KEY: usize = 8;
 const FILTER_PROBES: usize = 6;
 const FACTS_BYTES: usize = 128;
 const SECTION_BYTES: usize = 48;
-const SECTIONS: usize = 10;
+const SECTIONS: usize = 11;
 const MAGIC: [u8; 8] = *b"QPSIDX\n\0";
 const TRAILER_MAGIC: [u8; 8] = *b"QPSIDXE\n";
 
@@ -37,6 +37,7 @@ pub(crate) enum Part {
     Keys,
     Correlations,
     Children,
+    Removed,
     Entities,
     Scopes,
     Kinds,
@@ -51,6 +52,7 @@ impl Part {
         Self::Keys,
         Self::Correlations,
         Self::Children,
+        Self::Removed,
         Self::Entities,
         Self::Scopes,
         Self::Kinds,
@@ -66,10 +68,11 @@ impl Part {
             Self::Keys => 3,
             Self::Correlations => 4,
             Self::Children => 5,
-            Self::Entities => 6,
-            Self::Scopes => 7,
-            Self::Kinds => 8,
-            Self::Tags => 9,
+            Self::Removed => 6,
+            Self::Entities => 7,
+            Self::Scopes => 8,
+            Self::Kinds => 9,
+            Self::Tags => 10,
         }
     }
 }
@@ -119,15 +122,16 @@ pub(crate) enum Axis16 {
 
 impl Axis16 {
     /// The key tables, and as what the filter holds their keys.
-    pub(crate) const TABLES: [(Part, Self); 4] = [
+    pub(crate) const TABLES: [(Part, Self); 5] = [
         (Part::Ids, Self::Id),
         (Part::Keys, Self::Key),
         (Part::Correlations, Self::Correlation),
         (Part::Children, Self::Parent),
+        (Part::Removed, Self::Entity),
     ];
 }
 
-/// What one event adds to an index. Tags are a set: none twice.
+/// What one event or stub adds to an index. Tags are a set: none twice.
 #[derive(Debug, Clone)]
 pub(crate) struct SidxRow<'a, T, P> {
     /// The frame's offset in the segment file.
@@ -144,6 +148,8 @@ pub(crate) struct SidxRow<'a, T, P> {
     /// The digest of the submission's idempotency key, in its first event.
     pub(crate) key: Option<[u8; 16]>,
     pub(crate) parents: P,
+    /// Of a stub the digest of its entity, of an event `None`.
+    pub(crate) removed: Option<[u8; 16]>,
 }
 
 /// Where in the log an index stands: what its rows alone do not tell.
@@ -230,7 +236,7 @@ impl Section {
                 self.count == rows && listed == Some(rows)
             }
             Part::Filter => self.length == FILTER_BLOCK_BYTES as u64 * count,
-            Part::Ids | Part::Keys | Part::Correlations | Part::Children => {
+            Part::Ids | Part::Keys | Part::Correlations | Part::Children | Part::Removed => {
                 self.prefix_bytes <= 16
                     && (1..=4).contains(&self.width)
                     && self.length == self.pair_bytes() as u64 * count

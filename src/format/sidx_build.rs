@@ -1,4 +1,4 @@
-//! Builds SIDX bytes from the events of one segment (`docs/format.md`, section 8).
+//! Builds SIDX bytes from the events and stubs of one segment (`docs/format.md`, section 8).
 //!
 //! The same events give the same bytes: everything is sorted, nothing depends on a hasher's order.
 
@@ -25,6 +25,7 @@ pub(crate) struct SidxBuilder {
     keys: Vec<Pair>,
     correlations: Vec<Pair>,
     children: Vec<Pair>,
+    removed: Vec<Pair>,
     names: [Names; 4],
 }
 
@@ -40,11 +41,12 @@ impl SidxBuilder {
             keys: Vec::new(),
             correlations: Vec::new(),
             children: Vec::new(),
+            removed: Vec::new(),
             names: Default::default(),
         }
     }
 
-    /// Adds the next event.
+    /// Adds the next event or stub.
     pub(crate) fn push<'a, T, P>(&mut self, row: SidxRow<'a, T, P>)
     where
         T: IntoIterator<Item = &'a str>,
@@ -63,6 +65,8 @@ impl SidxBuilder {
             .extend(correlation.map(|key| (key, number)));
         self.children
             .extend(row.parents.into_iter().map(|parent| (parent, number)));
+        self.removed
+            .extend(row.removed.map(|entity| (entity, number)));
         let [entities, scopes, kinds, tags] = &mut self.names;
         for (names, name) in [
             (entities, row.entity),
@@ -96,6 +100,7 @@ impl SidxBuilder {
             (Axis16::Key, &self.keys),
             (Axis16::Correlation, &self.correlations),
             (Axis16::Parent, &self.children),
+            (Axis16::Entity, &self.removed),
         ];
         let filter = filter(tables, entities);
         let mut add = |part: Part, write: &mut dyn FnMut(&mut Vec<u8>) -> Section| {
@@ -113,6 +118,7 @@ impl SidxBuilder {
             (Part::Keys, self.keys),
             (Part::Correlations, self.correlations),
             (Part::Children, self.children),
+            (Part::Removed, self.removed),
         ] {
             pairs.sort_unstable();
             add(part, &mut |out| write_pairs(out, &pairs, header.rows));
@@ -181,7 +187,7 @@ impl Names {
 }
 
 fn filter(
-    tables: [(Axis16, &Vec<Pair>); 4],
+    tables: [(Axis16, &Vec<Pair>); 5],
     entities: &[(&str, u32)],
 ) -> Vec<[u8; FILTER_BLOCK_BYTES]> {
     let pairs: usize = tables.iter().map(|(_, pairs)| pairs.len()).sum();

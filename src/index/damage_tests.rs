@@ -139,9 +139,14 @@ fn touch_all(model: &Model, sidx: &Sidx) {
         let _ = sidx.find_id(&event.id);
         let _ = event.key.map(|key| sidx.find_key(&key));
         let _ = sidx.may_contain(Axis16::Id, &event.id);
-        for range in [sidx.correlated(&event.id), sidx.children(&event.id)]
-            .into_iter()
-            .flatten()
+        let digest = event.removed.unwrap_or_default();
+        for range in [
+            sidx.correlated(&event.id),
+            sidx.children(&event.id),
+            sidx.removed(&digest),
+        ]
+        .into_iter()
+        .flatten()
         {
             (0..range.len().min(200)).for_each(|n| _ = range.nth(n));
         }
@@ -203,14 +208,17 @@ impl Part {
 
 #[test]
 fn unsorted_sections_are_found_by_a_check() {
-    let model = Model::random(&mut Random::from_clock(), 60);
+    let mut model = Model::random(&mut Random::from_clock(), 60);
+    model.events[7].removed = Some([7; 16]);
+    model.events[8].removed = Some([8; 16]);
     let clean = body(&model.build());
-    // The width of an element: the first row's offset and the distance of the next, an id's pair (its prefix
+    // The width of an element: the first row's offset and the distance of the next, a key's pair (its prefix
     // taken off), a name's entry.
-    let prefix = usize::from(clean[line_at(Part::Ids) + 40]);
+    let pair_bytes = |part| 17 - usize::from(clean[line_at(part) + 40]);
     for (part, width) in [
         (Part::Rows, 4),
-        (Part::Ids, 17 - prefix),
+        (Part::Ids, pair_bytes(Part::Ids)),
+        (Part::Removed, pair_bytes(Part::Removed)),
         (Part::Entities, 8),
     ] {
         let mut body = clean.clone();

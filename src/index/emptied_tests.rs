@@ -115,6 +115,7 @@ fn row(position: u64, offset: u64) -> SidxRow<'static, Vec<&'static str>, Vec<[u
         correlation: (!is_emptied(position)).then(|| correlation(position)),
         key: None,
         parents: parents(position),
+        removed: is_emptied(position).then(|| entity_digest(entity(position))),
     }
 }
 

@@ -235,34 +235,32 @@ impl Layer {
         }
     }
 
-    /// The newest of the first `rows` rows that is of this entity.
+    /// The newest of the first `rows` rows that is of this entity, be it an event or a stub.
     pub(crate) fn last_of_entity(
         &self,
         entity: &str,
         digest: &[u8; 16],
         rows: u32,
     ) -> Result<Option<u32>> {
+        let newest = |events: RowList<'_>, stubs: RowList<'_>| {
+            Ok(events.last_below(rows)?.max(stubs.last_below(rows)?))
+        };
         match &self.rows {
             Rows::Live(index) => {
                 let index = index.read();
-                let list = index.list(NameAxis::Entity, entity).unwrap_or_default();
-                let below = list.partition_point(|row| *row < rows);
-                Ok(below
-                    .checked_sub(1)
-                    .and_then(|last| list.get(last))
-                    .copied())
+                let events = index.list(NameAxis::Entity, entity).unwrap_or_default();
+                newest(
+                    RowList::Slice(events),
+                    RowList::Slice(index.removed(digest)),
+                )
             }
             Rows::Fixed(_) => self.with(|index| {
                 if !index.may_contain(Axis16::Entity, digest)? {
                     return Ok(None);
                 }
-                let Some(list) = index.list(NameAxis::Entity, entity)? else {
-                    return Ok(None);
-                };
-                match list.lower_bound(rows)?.checked_sub(1) {
-                    Some(last) => list.nth(last).map(Some),
-                    None => Ok(None),
-                }
+                let events = index.list(NameAxis::Entity, entity)?;
+                let events = events.map_or(RowList::Slice(&[]), RowList::Postings);
+                newest(events, RowList::Keyed(index.removed(digest)?))
             }),
         }
     }
@@ -282,12 +280,17 @@ impl Layer {
         self.list(axis, |list| list.count_between(low, high))
     }
 
-    /// How many rows inside `low..high` retention has not emptied: those that bear a kind.
+    /// How many rows inside `low..high` hold events and not stubs.
     pub(crate) fn kept_between(&self, (low, high): (u32, u32)) -> Result<u32> {
-        if self.live_index().is_some() {
-            return Ok(high.saturating_sub(low));
+        let rows = high.saturating_sub(low);
+        if let Some(index) = self.live_index() {
+            return Ok(rows - index.read().count_removed((low, high)).min(rows));
         }
         self.with(|index| {
+            if index.removed_rows() == 0 {
+                return Ok(rows);
+            }
+            // Every event has a kind, and no stub has one.
             let kinds = index.prefix(NameAxis::Kind, "")?;
             (0..kinds.len()).try_fold(0_u32, |sum, kind| {
                 let list = RowList::Postings(kinds.nth(kind)?.1);

@@ -23,6 +23,8 @@ pub(crate) struct LiveIndex {
     keys: HashMap<[u8; 16], u32>,
     correlations: Lists<[u8; 16]>,
     children: Lists<[u8; 16]>,
+    /// Rows of stubs, by entity digest.
+    removed: Lists<[u8; 16]>,
     names: [NameLists; 4],
 }
 
@@ -44,6 +46,7 @@ impl LiveIndex {
             keys: HashMap::new(),
             correlations: HashMap::new(),
             children: HashMap::new(),
+            removed: HashMap::new(),
             names: Default::default(),
         }
     }
@@ -56,7 +59,7 @@ impl LiveIndex {
         u32::try_from(self.offsets.len()).expect("each row has a frame below 4 GiB")
     }
 
-    /// Adds the next event; its id and key are new here.
+    /// Adds the next event or stub; its id and key are new here.
     pub(crate) fn push<'a, T, P>(&mut self, row: SidxRow<'a, T, P>)
     where
         T: IntoIterator<Item = &'a str>,
@@ -73,6 +76,9 @@ impl LiveIndex {
         }
         for parent in row.parents {
             add_key(&mut self.children, parent, number);
+        }
+        if let Some(entity) = row.removed {
+            add_key(&mut self.removed, entity, number);
         }
         let [entities, scopes, kinds, tags] = &mut self.names;
         for (names, name) in [
@@ -99,6 +105,7 @@ impl LiveIndex {
         self.keys.retain(|_, row| *row < rows);
         self.correlations.retain(|_, list| list.truncate(rows));
         self.children.retain(|_, list| list.truncate(rows));
+        self.removed.retain(|_, list| list.truncate(rows));
         for names in &mut self.names {
             names.truncate(rows);
         }
@@ -130,6 +137,21 @@ impl LiveIndex {
         self.children.get(parent).map_or(&[], Rows::as_slice)
     }
 
+    /// The rows that hold stubs of the entity with this digest.
+    pub(crate) fn removed(&self, entity_digest: &[u8; 16]) -> &[u32] {
+        self.removed.get(entity_digest).map_or(&[], Rows::as_slice)
+    }
+
+    /// How many stubs there are in the rows `low..high`; looks at every entity that has some.
+    pub(crate) fn count_removed(&self, (low, high): (u32, u32)) -> u32 {
+        let lists = self.removed.values().map(Rows::as_slice);
+        let counts = lists.map(|rows| {
+            let below = |end| rows.partition_point(|row| *row < end);
+            below(high).saturating_sub(below(low))
+        });
+        u32::try_from(counts.sum::<usize>()).unwrap_or(u32::MAX)
+    }
+
     /// The rows that bear `name`.
     pub(crate) fn list(&self, axis: NameAxis, name: &str) -> Option<&[u32]> {
         self.names[axis.place()].lists.get(name).map(Rows::as_slice)
@@ -150,7 +172,8 @@ impl LiveIndex {
     /// Roughly the bytes on the heap; looks at every name.
     pub(crate) fn approx_heap_bytes(&self) -> usize {
         let names: usize = self.names.iter().map(NameLists::heap_bytes).sum();
-        let lists = self.correlations.values().chain(self.children.values());
+        let keyed = [&self.correlations, &self.children, &self.removed];
+        let lists = keyed.into_iter().flat_map(HashMap::values);
         let lists: usize = lists.map(Rows::heap_bytes).sum();
         names
             + lists
@@ -159,6 +182,7 @@ impl LiveIndex {
             + table_bytes(&self.keys)
             + table_bytes(&self.correlations)
             + table_bytes(&self.children)
+            + table_bytes(&self.removed)
     }
 }
 

@@ -74,6 +74,7 @@ pub(super) struct Facet {
     pub(super) correlation: Option<[u8; 16]>,
     pub(super) key: Option<[u8; 16]>,
     pub(super) parents: Vec<[u8; 16]>,
+    pub(super) removed: Option<[u8; 16]>,
 }
 
 impl Facet {
@@ -91,6 +92,7 @@ impl Facet {
             correlation: self.correlation,
             key: self.key,
             parents: self.parents.iter().copied(),
+            removed: self.removed,
         }
     }
 
@@ -144,10 +146,12 @@ impl Model {
             key: (random.below(4) == 0).then(|| random.key()),
             ..Facet::default()
         };
+        let entity = random.name(number / 8 + 1);
         if random.below(16) == 0 {
+            event.removed = Some(entity_digest(&entity));
             return event;
         }
-        event.entity = random.name(number / 8 + 1);
+        event.entity = entity;
         event.scope = random.name(3);
         event.kind = random.name(2);
         event.tags = (0..random.below(4))
@@ -184,6 +188,10 @@ impl Model {
         self.rows(|event| event.parents.contains(key))
     }
 
+    fn removed(&self, key: &[u8; 16]) -> Vec<u32> {
+        self.rows(|event| event.removed == Some(*key))
+    }
+
     fn first(&self, holds: impl Fn(&Facet) -> bool) -> Option<u32> {
         self.rows(holds).first().copied()
     }
@@ -200,12 +208,12 @@ impl Model {
         names
     }
 
-    /// Every id and key there is and a few that are not.
+    /// Every id, key and digest of a stub's entity there is and a few that are not.
     fn keys(&self) -> Vec<[u8; 16]> {
         let ids = self
             .events
             .iter()
-            .flat_map(|event| [Some(event.id), event.key]);
+            .flat_map(|event| [Some(event.id), event.key, event.removed]);
         let mut keys: Vec<_> = ids.flatten().collect();
         for index in 0..keys.len().min(20) {
             let mut near = keys[index];
@@ -258,6 +266,9 @@ impl Model {
             if let Some(story) = event.correlation.filter(|id| *id != event.id) {
                 assert!(sidx.may_contain(Axis16::Correlation, &story)?);
             }
+            if let Some(entity) = &event.removed {
+                assert!(sidx.may_contain(Axis16::Entity, entity)?);
+            }
             if !event.entity.is_empty() {
                 assert!(sidx.may_contain(Axis16::Entity, &entity_digest(&event.entity))?);
             }
@@ -271,6 +282,7 @@ impl Model {
             for (found, expected) in [
                 (sidx.correlated(&key)?, self.correlated(&key)),
                 (sidx.children(&key)?, self.children(&key)),
+                (sidx.removed(&key)?, self.removed(&key)),
             ] {
                 let rows: Result<Vec<_>> = (0..found.len()).map(|n| found.nth(n)).collect();
                 assert_eq!(rows?, expected);
@@ -330,6 +342,7 @@ impl Model {
             );
             assert_eq!(live.correlated(&key), self.correlated(&key));
             assert_eq!(live.children(&key), self.children(&key));
+            assert_eq!(live.removed(&key), self.removed(&key));
         }
         for axis in NameAxis::ALL {
             let names = self.names(axis);

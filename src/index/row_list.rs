@@ -52,6 +52,12 @@ impl RowList<'_> {
         }
     }
 
+    /// The last row below `end`.
+    pub(crate) fn last_below(&self, end: u32) -> Result<Option<u32>> {
+        let last = self.lower_bound(end)?.checked_sub(1);
+        last.map(|last| self.nth(last)).transpose()
+    }
+
     /// How many of its rows lie inside `low..high`.
     pub(crate) fn count_between(&self, low: u32, high: u32) -> Result<u32> {
         let end = match self.len().checked_sub(1) {

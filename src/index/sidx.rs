@@ -191,6 +191,16 @@ impl Sidx {
         self.pairs(Part::Children).range(parent)
     }
 
+    /// How many rows hold stubs.
+    pub(crate) fn removed_rows(&self) -> u32 {
+        self.header.section(Part::Removed).count
+    }
+
+    /// The rows in which retention left stubs of events of the entity with this digest.
+    pub(crate) fn removed(&self, entity_digest: &[u8; 16]) -> Result<KeyRange<'_>> {
+        self.pairs(Part::Removed).range(entity_digest)
+    }
+
     /// The rows that bear `name`.
     pub(crate) fn list(&self, axis: NameAxis, name: &str) -> Result<Option<Postings<'_>>> {
         self.names(axis).find(name)

@@ -6,7 +6,7 @@
 use std::io;
 
 use crate::error::{Result, StoreError};
-use crate::format::record::Record;
+use crate::format::record::{ParentList, Record, TagList};
 use crate::format::segment::SegmentHeader;
 use crate::format::sidx::{SidxFacts, SidxRow, TRAILER_BYTES, Trailer};
 use crate::format::sidx_build::SidxBuilder;
@@ -210,33 +210,12 @@ pub(crate) fn with_row<T>(
     offset: u64,
     position: u64,
     frame: &[u8],
-    take: impl FnOnce(
-        SidxRow<'_, crate::format::record::TagList<'_>, crate::format::record::ParentList<'_>>,
-    ) -> T,
+    take: impl FnOnce(SidxRow<'_, TagList<'_>, ParentList<'_>>) -> T,
 ) -> Result<T> {
-    let place = |error| decode_error(&segment_name(segment), offset, &error);
-    let layout = match Record::decode(frame, seed, offset, position).map_err(place)? {
-        Record::Event(layout) => layout,
-        Record::Stub(_) => {
-            return Err(StoreError::unsupported(format!(
-                "{} at byte {offset}: retention left a stub here; open the store with a newer version of quipu",
-                segment_name(segment)
-            )));
-        }
-    };
+    let record = Record::decode(frame, seed, offset, position)
+        .map_err(|error| decode_error(&segment_name(segment), offset, &error))?;
     let offset = u32::try_from(offset).map_err(|_| {
         StoreError::unsupported(format!("{} is longer than 4 GiB", segment_name(segment)))
     })?;
-    Ok(take(SidxRow {
-        offset,
-        recorded_at: layout.recorded_at(frame),
-        id: layout.id(frame),
-        entity: layout.entity(frame),
-        scope: layout.scope(frame),
-        kind: layout.kind(frame),
-        tags: layout.tags(frame),
-        correlation: Some(layout.correlation(frame)),
-        key: layout.key(frame).map(|key| key.key),
-        parents: layout.parents(frame),
-    }))
+    Ok(take(record.row(frame, offset)))
 }
