@@ -2,29 +2,51 @@
 
 #[path = "git_history/ancestry.rs"]
 mod ancestry;
+#[path = "../examples/support/branches.rs"]
+mod branches;
+#[path = "../examples/support/chart.rs"]
+mod chart;
 #[path = "git_history/fixture.rs"]
 mod fixture;
+#[path = "git_history/forks.rs"]
+mod forks;
 #[path = "../examples/support/git.rs"]
 mod git;
 #[path = "../examples/support/history.rs"]
 mod history;
+#[path = "../examples/support/last_run.rs"]
+mod last_run;
+#[path = "git_history/news.rs"]
+mod news;
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use fixture::Fixture;
-use git::{Change, Repository};
+use git::{Change, Repository, Tip};
 use history::Imported;
 use quipu::prelude::*;
 
 const SEED: u64 = 0x0071_7569_7075;
 const SCOPE: &str = "repo:fixture";
 
+/// As the example does, of what `HEAD` reaches.
 fn run(store: &Store, path: &Path) -> Imported {
     let repository = Repository::at(path).expect("a repository");
-    let known = history::known_commits(store).expect("the store answers");
-    history::import(store, &repository, SCOPE, &known, || {}).expect("it is imported")
+    let tips = [repository.tip("HEAD").expect("a commit")];
+    import(store, &repository, &tips)
+}
+
+fn import(store: &Store, repository: &Repository, tips: &[Tip]) -> Imported {
+    let known = history::known_commits(store, tips).expect("the store answers");
+    history::import(store, repository, tips, SCOPE, &known, || {}).expect("it is imported")
+}
+
+/// Everything that `HEAD` reaches, known or not.
+fn run_from_nothing(store: &Store, repository: &Repository) -> Imported {
+    let tips = [repository.tip("HEAD").expect("a commit")];
+    history::import(store, repository, &tips, SCOPE, &[], || {}).expect("it is imported")
 }
 
 fn fixture(commits: usize) -> (tempfile::TempDir, Fixture) {
@@ -58,11 +80,12 @@ fn every_file_has_the_history_that_git_tells() {
 
     assert_eq!(
         history::count_commits(&store).expect("a count"),
-        repository.count().expect("one")
+        repository.count("HEAD").expect("one")
     );
     assert_eq!(store.head().position, imported.events);
     assert!(imported.renamed > 0, "the odd names were touched");
     assert!(repository.directory().ends_with("repository.git"));
+    assert_eq!(repository.name(), "repository.git");
     let mut touched = 0;
     for path in &fixture.paths {
         // Not every name of a file can be an argument of git here; that one is only counted.
@@ -170,10 +193,11 @@ fn a_second_run_imports_only_what_is_new() {
 
     fixture.grow(40);
     let repository = Repository::at(&fixture.path).expect("a repository");
-    let known = history::known_commits(&store).expect("the store answers");
-    let beyond = repository.count_beyond(&known).expect("git answers");
+    let tips = [repository.tip("HEAD").expect("a commit")];
+    let known = history::known_commits(&store, &tips).expect("the store answers");
+    let beyond = repository.count_beyond(&tips, &known).expect("git answers");
     let more = run(&store, &fixture.path);
-    let total = repository.count().expect("a count");
+    let total = repository.count("HEAD").expect("a count");
     assert_eq!(
         (more.commits, beyond),
         (total - first.commits + 1, total - first.commits + 1)
@@ -190,7 +214,7 @@ fn everything_again_adds_nothing() {
     let head = store.head();
 
     let repository = Repository::at(&fixture.path).expect("a repository");
-    let again = history::import(&store, &repository, SCOPE, &[], || {}).expect("it is imported");
+    let again = run_from_nothing(&store, &repository);
     assert_eq!(
         (again.commits, again.events),
         (first.commits, 0),
@@ -217,7 +241,7 @@ fn an_import_that_was_cut_short_goes_on() {
     fixture::git(&fixture.path, &["branch", "cut", cut]);
     let head = fixture::git(&fixture.path, &["rev-parse", "HEAD"]);
     fixture::git(&fixture.path, &["symbolic-ref", "HEAD", "refs/heads/cut"]);
-    let before = history::import(&store, &repository, SCOPE, &[], || {}).expect("it is imported");
+    let before = run_from_nothing(&store, &repository);
     fixture::git(&fixture.path, &["symbolic-ref", "HEAD", "refs/heads/main"]);
     assert_eq!(fixture::git(&fixture.path, &["rev-parse", "HEAD"]), head);
 
@@ -265,7 +289,7 @@ fn fifty_thousand_commits_in_a_minute_and_nothing_twice() {
     println!("first import {first_time:.2?}, second {second_time:.2?}");
 
     assert_eq!(second.events, 0);
-    let total = repository.count().expect("a count");
+    let total = repository.count("HEAD").expect("a count");
     assert!(total >= 50_000);
     assert_eq!(history::count_commits(&store).expect("a count"), total);
     let (busiest, _) = history::busiest_files(&store, 1)

@@ -33,6 +33,13 @@ pub(crate) struct Change {
     pub(crate) letter: char,
 }
 
+/// A commit under the name that somebody gives it.
+#[derive(Debug, Clone)]
+pub(crate) struct Tip {
+    pub(crate) name: String,
+    pub(crate) sha: String,
+}
+
 /// A repository with at least one commit.
 pub(crate) struct Repository {
     directory: PathBuf,
@@ -65,23 +72,73 @@ impl Repository {
         &self.directory
     }
 
-    /// `git rev-list --count HEAD`.
-    pub(crate) fn count(&self) -> io::Result<u64> {
-        number(&self.line(&["rev-list", "--count", "HEAD"])?)
+    /// The last part of the directory's path, in characters that can be printed.
+    pub(crate) fn name(&self) -> String {
+        let name = self.directory.file_name().unwrap_or("root".as_ref());
+        name.to_string_lossy().replace(char::is_control, "?")
     }
 
-    /// How many commits `HEAD` reaches that none of the `known` ones does.
-    pub(crate) fn count_beyond(&self, known: &[String]) -> io::Result<u64> {
-        let (mut walk, mut output) = self.walk(&["--count"], known)?;
+    /// What a branch, a tag or any other name of a commit points at.
+    pub(crate) fn tip(&self, name: &str) -> io::Result<Tip> {
+        let sha = self.line(&["rev-parse", "--verify", &format!("{name}^{{commit}}")])?;
+        Ok(Tip {
+            name: name.to_owned(),
+            sha,
+        })
+    }
+
+    /// Two tips worth comparing: `HEAD` and the newest branch that is elsewhere; or the first two sides of the last merge;
+    /// or `HEAD` and where it was ten commits ago, or less if there are less.
+    pub(crate) fn two_tips(&self) -> io::Result<[Tip; 2]> {
+        let head = self.tip("HEAD")?;
+        let format = "--format=%(objectname) %(refname:short)";
+        let branches = self.line(&[
+            "for-each-ref",
+            "--sort=-committerdate",
+            format,
+            "refs/heads",
+        ])?;
+        let mut branches = branches.lines().filter_map(|line| line.split_once(' '));
+        if let Some((_, name)) = branches.find(|(sha, _)| *sha != head.sha) {
+            return Ok([head, self.tip(name)?]);
+        }
+        let merge = self.line(&["rev-list", "--merges", "--max-count=1", "HEAD"])?;
+        if !merge.is_empty() {
+            let side = |number| self.tip(&format!("{merge:.10}^{number}"));
+            return Ok([side(1)?, side(2)?]);
+        }
+        let past = self.line(&["rev-list", "--first-parent", "--max-count=11", "HEAD"])?;
+        let back = past.lines().count().saturating_sub(1);
+        Ok([head, self.tip(&format!("HEAD~{back}"))?])
+    }
+
+    /// `git rev-list --count` of `HEAD`, another commit, or `ONE..OTHER`.
+    pub(crate) fn count(&self, range: &str) -> io::Result<u64> {
+        number(&self.line(&["rev-list", "--count", range])?)
+    }
+
+    /// `git merge-base --all`; none where two histories have nothing in common.
+    pub(crate) fn merge_bases(&self, one: &Tip, other: &Tip) -> io::Result<Vec<String>> {
+        let mut command = self.git(&["merge-base", "--all", &one.sha, &other.sha]);
+        let output = command.output()?;
+        if output.status.code() != Some(1) || !output.stderr.is_empty() {
+            accepted("merge-base", output.status, &output.stderr)?;
+        }
+        Ok(text(output.stdout).lines().map(str::to_owned).collect())
+    }
+
+    /// How many commits the `tips` reach that none of the `known` ones does.
+    pub(crate) fn count_beyond(&self, tips: &[Tip], known: &[String]) -> io::Result<u64> {
+        let (mut walk, mut output) = self.walk(&["--count"], tips, known)?;
         let mut text = String::new();
         output.read_to_string(&mut text)?;
         finish(&mut walk)?;
         number(text.trim())
     }
 
-    /// The commits that `HEAD` reaches and none of the `known` ones does, parents before their children.
-    pub(crate) fn commits_beyond(&self, known: &[String]) -> io::Result<Commits> {
-        let (walk, shas) = self.walk(&["--topo-order", "--reverse"], known)?;
+    /// The commits that the `tips` reach and none of the `known` ones does, parents before their children.
+    pub(crate) fn commits_beyond(&self, tips: &[Tip], known: &[String]) -> io::Result<Commits> {
+        let (walk, shas) = self.walk(&["--topo-order", "--reverse"], tips, known)?;
         let mut diff = self.git(&[
             "diff-tree",
             "--stdin",
@@ -145,7 +202,12 @@ impl Repository {
     }
 
     /// Known commits that the repository has lost since (a rewritten branch, collected) are passed over.
-    fn walk(&self, words: &[&str], known: &[String]) -> io::Result<(Child, ChildStdout)> {
+    fn walk(
+        &self,
+        words: &[&str],
+        tips: &[Tip],
+        known: &[String],
+    ) -> io::Result<(Child, ChildStdout)> {
         let mut list = self.git(&["rev-list", "--ignore-missing", "--stdin"]);
         let list = list
             .args(words)
@@ -155,7 +217,9 @@ impl Repository {
         let (input, output) = taken(&mut child)?;
         // rev-list reads all of it before it writes, so that neither side waits for the other.
         let mut input = input.ok_or_else(|| io::Error::other("git takes no input"))?;
-        writeln!(input, "HEAD")?;
+        for tip in tips {
+            writeln!(input, "{}", tip.sha)?;
+        }
         for sha in known {
             writeln!(input, "^{sha}")?;
         }

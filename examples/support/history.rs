@@ -4,14 +4,14 @@
 //! whose id is made from the sha and whose parents are the events of the parent commits, and behind it one
 //! `file.changed` event for each file, of the entity `file:PATH`, caused by the commit.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::error::Error;
 
 use quipu::prelude::*;
 use quipu::{MAX_ENTITY_BYTES, MAX_PARENTS, MAX_TAG_BYTES};
 use serde::{Deserialize, Serialize};
 
-use crate::git::{Change, Commit, Repository};
+use crate::git::{Change, Commit, Repository, Tip};
 
 /// The events of a git history.
 pub(crate) const COMMIT_MADE: EventKind = EventKind::literal("commit.made");
@@ -24,7 +24,7 @@ const FILES_PER_BATCH: usize = 20_000;
 /// How many of the newest commits are named to git as known.
 const KNOWN_COMMITS: usize = 1_000;
 
-type Outcome<T> = std::result::Result<T, Box<dyn Error>>;
+pub(crate) type Outcome<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// The payload of `commit.made`.
 #[derive(Serialize, Deserialize)]
@@ -63,13 +63,14 @@ pub(crate) struct Imported {
 pub(crate) fn import(
     store: &Store,
     repository: &Repository,
+    tips: &[Tip],
     scope: &str,
     known: &[String],
     progress: impl Fn(),
 ) -> Outcome<Imported> {
     let mut imported = Imported::default();
     let mut open = VecDeque::with_capacity(OPEN_TICKETS);
-    let mut commits = repository.commits_beyond(known)?;
+    let mut commits = repository.commits_beyond(tips, known)?;
     while let Some(commit) = commits.next_commit()? {
         imported.commits += 1;
         imported.renamed += commit
@@ -106,17 +107,22 @@ fn settle(open: &mut VecDeque<Ticket<Vec<Receipt>>>, imported: &mut Imported) ->
 /// Commits are appended parents first, so the log holds the ancestors of each commit that it holds. The newest may lack
 /// the last of its files after a kill, so its parents stand for it and it is asked for again: its key makes that
 /// harmless.
-pub(crate) fn known_commits(store: &Store) -> Outcome<Vec<String>> {
+pub(crate) fn known_commits(store: &Store, tips: &[Tip]) -> Outcome<Vec<String>> {
     let newest = ReadOptions::new().backward().limit(KNOWN_COMMITS);
-    let mut known = Vec::new();
-    for event in store.query_with(Query::kind(COMMIT_MADE.as_str()), newest)? {
-        let event = event?;
-        if known.is_empty() {
-            known = event.payload::<CommitMade>()?.parents;
-            known.reserve(KNOWN_COMMITS);
-            continue;
+    let mut commits = store.query_with(Query::kind(COMMIT_MADE.as_str()), newest)?;
+    let Some(newest) = commits.next().transpose()? else {
+        return Ok(Vec::new());
+    };
+    let mut known = newest.payload::<CommitMade>()?.parents;
+    for event in commits {
+        known.extend(event?.entity().strip_prefix("commit:").map(str::to_owned));
+    }
+    // A branch that has rested for long is not among the newest.
+    for tip in tips {
+        let id = event_id(&tip.sha);
+        if id != newest.id() && store.get(id)?.is_some() {
+            known.push(tip.sha.clone());
         }
-        known.extend(event.entity().strip_prefix("commit:").map(str::to_owned));
     }
     Ok(known)
 }
@@ -239,49 +245,29 @@ fn author_tag(commit: &Commit) -> String {
 
 /// How many commits the store holds.
 pub(crate) fn count_commits(store: &Store) -> Outcome<u64> {
-    let view = store.view();
-    let mut count = 0;
-    for event in view.query(Query::kind(COMMIT_MADE.as_str()))? {
-        event?;
-        count += 1;
-    }
-    Ok(count)
+    Ok(store.count(Query::kind(COMMIT_MADE.as_str()))?)
 }
 
 /// The authors of most commits, most first.
 pub(crate) fn busiest_authors(store: &Store, limit: usize) -> Outcome<Vec<(String, u64)>> {
-    let view = store.view();
-    let mut commits: HashMap<String, u64> = HashMap::new();
-    for event in view.query(Query::kind(COMMIT_MADE.as_str()))? {
-        let event = event?;
-        let author = event.tags().find_map(|tag| tag.strip_prefix("author:"));
-        count_one(&mut commits, author.unwrap_or("unknown"));
+    let mut authors = most(store.tags("author:")?, limit)?;
+    for (author, _) in &mut authors {
+        author.drain(.."author:".len());
     }
-    Ok(most(commits, limit))
+    Ok(authors)
 }
 
-/// The files of most changes, most first, by the names of their entities.
+/// The files of most changes, most first, by the names of their entities: `file:` and `file-digest:`.
 pub(crate) fn busiest_files(store: &Store, limit: usize) -> Outcome<Vec<(String, u64)>> {
-    let view = store.view();
-    let mut changes: HashMap<String, u64> = HashMap::new();
-    for event in view.query(Query::kind(FILE_CHANGED.as_str()))? {
-        count_one(&mut changes, event?.entity());
-    }
-    Ok(most(changes, limit))
+    most(store.entities("file")?, limit)
 }
 
-fn count_one(counts: &mut HashMap<String, u64>, name: &str) {
-    match counts.get_mut(name) {
-        Some(count) => *count += 1,
-        None => drop(counts.insert(name.to_owned(), 1)),
-    }
-}
-
-fn most(counts: HashMap<String, u64>, limit: usize) -> Vec<(String, u64)> {
-    let mut ranked: Vec<(String, u64)> = counts.into_iter().collect();
+fn most(names: Names, limit: usize) -> Outcome<Vec<(String, u64)>> {
+    let ranked = names.map(|entry| entry.map(|entry| (entry.name().to_owned(), entry.events())));
+    let mut ranked: Vec<(String, u64)> = ranked.collect::<Result<_, _>>()?;
     ranked.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     ranked.truncate(limit);
-    ranked
+    Ok(ranked)
 }
 
 /// The shas of the commits that touched a file, newest first.

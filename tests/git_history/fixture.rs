@@ -19,7 +19,11 @@ pub(crate) struct Fixture {
     dice: u64,
     commits: usize,
     stream: Vec<u8>,
-    tip: Option<usize>,
+    /// The last commit of main, for branches to leave from.
+    pub(crate) tip: Option<usize>,
+    /// Seconds from one commit to the next, about.
+    pub(crate) pace: u64,
+    clock: u64,
 }
 
 impl Fixture {
@@ -46,6 +50,8 @@ impl Fixture {
             commits: 0,
             stream: Vec::new(),
             tip: None,
+            pace: 60,
+            clock: START,
         }
     }
 
@@ -158,6 +164,19 @@ impl Fixture {
         self.flush();
     }
 
+    /// A branch of `count` commits that is never merged: off the tip of main, or of nothing in common with it.
+    pub(crate) fn leave(&mut self, branch: &str, from: Option<usize>, count: usize) {
+        let mut parents: Vec<usize> = from.into_iter().collect();
+        for _ in 0..count {
+            let path = format!("{branch}/{}.txt", self.commits).into_bytes();
+            let edits = self.write(&path);
+            self.paths.push(path);
+            self.commit(branch, parents, &edits);
+            parents = vec![self.commits];
+        }
+        self.flush();
+    }
+
     fn side(&mut self, parents: Vec<usize>) -> usize {
         let edits = self.edits();
         self.commit("side", parents, &edits);
@@ -169,7 +188,8 @@ impl Fixture {
         let mark = self.commits;
         let author = self.roll(AUTHORS).min(self.roll(AUTHORS));
         // Clocks of people differ: a child may claim to be older than its parent.
-        let time = START + mark as u64 * 60 - self.roll(600) as u64;
+        self.clock += self.pace;
+        let time = self.clock - self.roll(600) as u64;
         let message = format!("change number {mark}\n\nand why\n");
         let mut text = format!("commit refs/heads/{branch}\nmark :{mark}\n");
         let _ = writeln!(
@@ -244,7 +264,8 @@ fn git_command(path: &Path) -> Command {
     git.arg("-C")
         .arg(path)
         .env_remove("GIT_DIR")
-        .env_remove("GIT_WORK_TREE");
+        .env_remove("GIT_WORK_TREE")
+        .env("TZ", "UTC");
     git
 }
 
