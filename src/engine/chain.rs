@@ -111,7 +111,7 @@ fn make_entry(
     let last = next.first_position - 1;
     let (found, _) = seal::index_of(&**disk, store_id, number, last)?;
     let evidence = FooterEvidence {
-        frames: &entry_of(number, &found),
+        frames: &entry_of(store_id, number, &found),
         header,
         next,
         blank_behind: seal::is_blank_after(&**disk, number, found.tip.mark.offset)?,
@@ -121,7 +121,7 @@ fn make_entry(
         FooterVerdict::MakeBeside => seal::write_side_index(&**disk, store_id, number, last)?,
         FooterVerdict::Refuse => return Err(continues_others(found.tip.mark, next)),
     };
-    Ok(entry_of(number, &made))
+    Ok(entry_of(store_id, number, &made))
 }
 
 /// The log ends at `end` in its segment, and the next one begins elsewhere.
@@ -167,7 +167,10 @@ fn footer_entry(
     };
     let (facts, (first_recorded, last_recorded)) = (index.facts(), index.recorded());
     Ok(SealedSegment {
+        store_id: *store_id,
+        first: listed.number,
         number: listed.number,
+        generation: 0,
         first_position: index.first_position(),
         last_position: index.first_position() + u64::from(index.rows()) - 1,
         file_bytes: listed.bytes,
@@ -200,9 +203,12 @@ fn footer(disk: &dyn Disk, store_id: &[u8; 16], number: u64) -> Result<Sidx> {
 }
 
 /// What the checkpoint keeps of a segment that was just sealed.
-pub(crate) fn entry_of(number: u64, sealed: &Sealed) -> SealedSegment {
+pub(crate) fn entry_of(store_id: &[u8; 16], number: u64, sealed: &Sealed) -> SealedSegment {
     SealedSegment {
+        store_id: *store_id,
+        first: number,
         number,
+        generation: 0,
         first_position: sealed.first_position,
         last_position: sealed.last_position,
         file_bytes: sealed.file_bytes,

@@ -140,8 +140,10 @@ fn create(disk: &dyn Disk, config: &StoreConfig) -> Result<Manifest> {
     let manifest = Manifest {
         store_id: config.clock.entropy(),
         created_at: config.clock.now(),
+        generation: 1,
         replaced: Vec::new(),
         lineage: Vec::new(),
+        end: None,
     };
     disk.sync_dir("").map_err(fail)?;
     write_manifest(disk, &manifest)?;

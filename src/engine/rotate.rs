@@ -72,8 +72,10 @@ pub(crate) fn header_after(tip: &Tip, store_id: [u8; 16], salt: [u8; 16]) -> Seg
         digest_before: tip.digest,
         predecessor: tip.mark.segment,
         predecessor_checksum: tip.checksum,
+        replaced_checksum: 0,
         sequence_before: tip.sequence,
         recorded_before: tip.recorded_at,
+        replaced_sequence: 0,
     }
 }
 

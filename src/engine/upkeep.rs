@@ -67,7 +67,7 @@ pub(crate) fn run(engine: &Engine, jobs: &flume::Receiver<Job>) {
 fn seal_one(engine: &Engine, number: u64) -> Result<()> {
     let last_position = last_position_of(engine, number);
     let sealed = seal::seal(&*engine.disk, &engine.store_id, number, last_position)?;
-    let entry = chain::entry_of(number, &sealed);
+    let entry = chain::entry_of(&engine.store_id, number, &sealed);
     let layer = chain::layer_of(&engine.disk, &engine.store_id, &entry, sealed.digest_before);
     engine.sealed.lock().push(entry);
     show_sealed(engine, Arc::new(layer));

@@ -9,7 +9,7 @@ use super::sidx::BLOCK_BYTES;
 
 const MAGIC: [u8; 8] = *b"QPCKPNT\n";
 const FIXED_BYTES: usize = 136;
-const ENTRY_BYTES: usize = 104;
+const ENTRY_BYTES: usize = 136;
 
 /// Where the log stood, and every sealed segment, when the checkpoint was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,13 @@ pub(crate) struct Checkpoint {
 /// What an opening needs to know of a sealed segment without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SealedEntry {
+    /// The store that its header names: this one, or an earlier one of the lineage.
+    pub(crate) store_id: [u8; 16],
+    /// The first segment that its file stands for; its own number if it is no replacement.
+    pub(crate) first: u64,
     pub(crate) number: u64,
+    /// The generation of a replacement, else 0.
+    pub(crate) generation: u64,
     pub(crate) first_position: u64,
     pub(crate) last_position: u64,
     pub(crate) file_bytes: u64,
@@ -146,7 +152,8 @@ impl Checkpoint {
         for entry in &self.sealed {
             let follows =
                 position.is_none_or(|last: u64| last.checked_add(1) == Some(entry.first_position));
-            if entry.number <= number || !follows || entry.last_position < entry.first_position {
+            let ranged = number < entry.first && entry.first <= entry.number;
+            if !ranged || !follows || entry.last_position < entry.first_position {
                 return Err(OUT_OF_ORDER);
             }
             number = entry.number;
@@ -190,7 +197,10 @@ fn bounded(count: usize) -> u32 {
 
 impl SealedEntry {
     fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.store_id);
+        put_u64(out, self.first);
         put_u64(out, self.number);
+        put_u64(out, self.generation);
         put_u64(out, self.first_position);
         put_u64(out, self.last_position);
         put_u64(out, self.file_bytes);
@@ -205,7 +215,10 @@ impl SealedEntry {
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
+            store_id: reader.array()?,
+            first: reader.u64()?,
             number: reader.u64()?,
+            generation: reader.u64()?,
             first_position: reader.u64()?,
             last_position: reader.u64()?,
             file_bytes: reader.u64()?,

@@ -7,7 +7,7 @@ use super::crc::Seed;
 use super::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use super::group::{COMMIT_BYTES, Commit, GROUP_HEADER_BYTES, GroupHeader, GroupSum};
 use super::hint::{Shutdown, Slot};
-use super::manifest::{Lineage, Manifest, Replaced};
+use super::manifest::{Lineage, Manifest, Replaced, SnapshotEnd};
 use super::record::{BatchPlace, EventFields, KeyDigests, Record, StreamPlace, encode_event};
 use super::segment::{SEGMENT_PAGE_BYTES, SegmentHeader};
 use super::stub::StubFields;
@@ -29,16 +29,26 @@ pub(super) fn manifest() -> Manifest {
     Manifest {
         store_id: STORE_ID,
         created_at: TIMES[0],
+        generation: 6,
         replaced: vec![Replaced {
             first: 1,
             last: 3,
-            replacement: 4,
+            generation: 5,
         }],
         lineage: vec![Lineage {
             store_id: [0xA0; 16],
             position: 9,
             digest: [0xD9; 32],
         }],
+        end: Some(SnapshotEnd {
+            segment: 4,
+            offset: 8192,
+            position: 12,
+            sequence: 7,
+            recorded_at: TIMES[1],
+            digest: [0xDC; 32],
+            checksum: 0xC0C1_C2C3,
+        }),
     }
 }
 
@@ -53,8 +63,22 @@ pub(crate) fn segment() -> SegmentHeader {
         digest_before: [0; 32],
         predecessor: 0,
         predecessor_checksum: 0,
+        replaced_checksum: 0,
         sequence_before: 0,
         recorded_before: 0,
+        replaced_sequence: 0,
+    }
+}
+
+/// What stands for segments 1 to 3 in the store of the worked manifest.
+pub(super) fn replacement() -> SegmentHeader {
+    SegmentHeader {
+        salt: [0x5B; 16],
+        number: 3,
+        replaces_last: 3,
+        replaced_checksum: 0xB0B1_B2B3,
+        replaced_sequence: 6,
+        ..segment()
     }
 }
 
@@ -190,6 +214,7 @@ pub(super) fn slot() -> Slot {
         last_position: 2,
         group_checksum: commit().0.checksum,
         shutdown: Shutdown::Clean,
+        manifest_generation: 6,
     }
 }
 
@@ -443,7 +468,7 @@ fn page_shows_the_manifest_as_written() {
 
 #[test]
 fn page_shows_the_segment_header_as_written() {
-    assert_section(3, &[&segment().encode()]);
+    assert_section(3, &[&segment().encode(), &replacement().encode()]);
 }
 
 #[test]

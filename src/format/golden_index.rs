@@ -46,7 +46,10 @@ fn checkpoint() -> Checkpoint {
     let index = index();
     let checksum = index[index.len() - 20..].first_chunk().unwrap();
     let entry = SealedEntry {
+        store_id: STORE_ID,
+        first: 1,
         number: 1,
+        generation: 0,
         first_position: 1,
         last_position: 2,
         file_bytes: log_end.next_multiple_of(4096) + index.len() as u64,
@@ -102,6 +105,7 @@ fn checkpoint_reads_back_with_and_without_an_index() {
         let entry = written.sealed[0];
         written.sealed = (0..sealed)
             .map(|n| SealedEntry {
+                first: 3 * n + 1,
                 number: 3 * n + 1,
                 first_position: 10 * n + 1,
                 last_position: 10 * n + 10,
@@ -148,7 +152,7 @@ fn checkpoint_that_lies_under_a_sound_checksum_is_refused() {
         assert!(Checkpoint::decode(&bytes).is_err(), "{value} at {at}");
     };
     // Head length, count, active segment, last position, index offset and length, reserved, then the entry's
-    // number, first and last position.
+    // first segment, number, first and last position.
     for (at, value) in [
         (12, 0),
         (12, 21),
@@ -163,10 +167,12 @@ fn checkpoint_that_lies_under_a_sound_checksum_is_refused() {
         (119, 255),
         (127, 255),
         (132, 1),
-        (136, 0),
-        (136, 2),
-        (144, 3),
         (152, 0),
+        (152, 2),
+        (160, 0),
+        (160, 2),
+        (176, 3),
+        (184, 0),
     ] {
         refused(at, value);
     }

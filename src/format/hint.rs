@@ -38,6 +38,8 @@ pub(crate) struct Slot {
     pub(crate) group_checksum: u32,
     /// Whether the store was closed.
     pub(crate) shutdown: Shutdown,
+    /// The generation of the manifest that was in force, so that readers see that it changed.
+    pub(crate) manifest_generation: u64,
 }
 
 impl Slot {
@@ -57,6 +59,7 @@ impl Slot {
         out[40..48].copy_from_slice(&self.last_position.to_le_bytes());
         out[48..52].copy_from_slice(&self.group_checksum.to_le_bytes());
         out[52] = u8::from(self.shutdown == Shutdown::Clean);
+        out[56..64].copy_from_slice(&self.manifest_generation.to_le_bytes());
         let checksum = crc::plain(&[store_id, &out[16..]]);
         out[12..16].copy_from_slice(&checksum.to_le_bytes());
         out
@@ -77,16 +80,15 @@ impl Slot {
         if reader.u32()? != crc::plain(&[store_id, &bytes[16..]]) {
             return Err(DecodeError::Corrupt("hint checksum"));
         }
-        let slot = Self {
+        Ok(Self {
             generation: reader.u64()?,
             segment: reader.u64()?,
             end_offset: reader.u64()?,
             last_position: reader.u64()?,
             group_checksum: reader.u32()?,
             shutdown: read_shutdown(&mut reader)?,
-        };
-        reader.reserved::<8>()?;
-        Ok(slot)
+            manifest_generation: reader.u64()?,
+        })
     }
 
     /// Of the file's two slots the valid one with the higher generation.
@@ -171,8 +173,8 @@ mod tests {
     }
 
     #[test]
-    fn unknown_closing_mark_and_set_reserved_bytes_are_refused() {
-        for at in [52, 53, 56] {
+    fn unknown_closing_mark_is_refused() {
+        for at in [52, 53] {
             let mut bytes = golden::slot().encode(&STORE_ID);
             bytes[at] = 2;
             let checksum = crc::plain(&[&STORE_ID, &bytes[16..]]);

@@ -1,4 +1,4 @@
-//! The manifest: which store this is and what was replaced (`docs/format.md`, section 2).
+//! The manifest: which store this is, and which files are its log (`docs/format.md`, section 2).
 //!
 //! Written whole and renamed into place; the version is read before the checksum, so that a newer
 //! format is told apart from damage.
@@ -8,20 +8,23 @@ use super::codec::{DecodeError, Reader, put_u32, put_u64};
 use super::crc;
 
 const MAGIC: [u8; 8] = *b"QPMANIF\n";
-const FIXED_BYTES: u64 = 56;
+/// The required feature that an end stands behind the lineage, which a reader may not overlook.
+const FEATURE_END: u64 = 1;
+const FIXED_BYTES: u64 = 64;
 const REPLACED_BYTES: u64 = 24;
 const LINEAGE_BYTES: u64 = 56;
+const END_BYTES: u64 = 80;
 const CHECKSUM_BYTES: u64 = 4;
 
-/// A range of segments that compaction wrote anew.
+/// A range of segments that compaction wrote anew into one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Replaced {
     /// Number of the first segment of the range.
     pub(crate) first: u64,
     /// Number of the last segment of the range.
     pub(crate) last: u64,
-    /// Number of the segment that holds what was kept.
-    pub(crate) replacement: u64,
+    /// Which of all files that were ever written for a range; part of the file's name.
+    pub(crate) generation: u64,
 }
 
 /// Where this store's history left an earlier store's.
@@ -35,6 +38,25 @@ pub(crate) struct Lineage {
     pub(crate) digest: [u8; 32],
 }
 
+/// Where a snapshot ends, until it is opened for writing: what lies behind it in the files does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SnapshotEnd {
+    /// The last segment.
+    pub(crate) segment: u64,
+    /// End offset in it of the last group.
+    pub(crate) offset: u64,
+    /// The last position.
+    pub(crate) position: u64,
+    /// Sequence of the last group.
+    pub(crate) sequence: u64,
+    /// Last recorded time.
+    pub(crate) recorded_at: u64,
+    /// The running digest after the last position.
+    pub(crate) digest: [u8; 32],
+    /// The checksum that the next group continues.
+    pub(crate) checksum: u32,
+}
+
 /// What the file `manifest` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Manifest {
@@ -42,10 +64,14 @@ pub(crate) struct Manifest {
     pub(crate) store_id: [u8; 16],
     /// When the store was made, in nanoseconds.
     pub(crate) created_at: u64,
-    /// Ranges replaced by compaction.
+    /// Grows with every write of the manifest, from 1.
+    pub(crate) generation: u64,
+    /// Ranges replaced by compaction, in order.
     pub(crate) replaced: Vec<Replaced>,
     /// Earlier stores, oldest first.
     pub(crate) lineage: Vec<Lineage>,
+    /// Only in a snapshot that was not opened for writing yet.
+    pub(crate) end: Option<SnapshotEnd>,
 }
 
 impl Manifest {
@@ -53,7 +79,8 @@ impl Manifest {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let count = |len: usize| u32::try_from(len).expect("a manifest has few entries");
         let (replaced, lineage) = (count(self.replaced.len()), count(self.lineage.len()));
-        let length = file_bytes(replaced, lineage);
+        let features = self.end.map_or(0, |_| FEATURE_END);
+        let length = file_bytes(replaced, lineage, features);
         let mut out = Vec::new();
         out.extend_from_slice(&MAGIC);
         put_u32(&mut out, FORMAT_VERSION);
@@ -61,20 +88,24 @@ impl Manifest {
             &mut out,
             u32::try_from(length).expect("a manifest is far below 4 GiB"),
         );
-        put_u64(&mut out, 0);
+        put_u64(&mut out, features);
         out.extend_from_slice(&self.store_id);
         put_u64(&mut out, self.created_at);
+        put_u64(&mut out, self.generation);
         put_u32(&mut out, replaced);
         put_u32(&mut out, lineage);
         for range in &self.replaced {
             put_u64(&mut out, range.first);
             put_u64(&mut out, range.last);
-            put_u64(&mut out, range.replacement);
+            put_u64(&mut out, range.generation);
         }
         for earlier in &self.lineage {
             out.extend_from_slice(&earlier.store_id);
             put_u64(&mut out, earlier.position);
             out.extend_from_slice(&earlier.digest);
+        }
+        if let Some(end) = &self.end {
+            end.encode(&mut out);
         }
         let checksum = crc::plain(&[&out]);
         put_u32(&mut out, checksum);
@@ -96,39 +127,72 @@ impl Manifest {
             return Err(DecodeError::Corrupt("the manifest's length is another"));
         }
         check_checksum(bytes)?;
-        if reader.u64()? != 0 {
+        let features = reader.u64()?;
+        if features & !FEATURE_END != 0 {
             return Err(DecodeError::Unsupported(
                 "the store requires a feature that is unknown",
             ));
         }
+        let manifest = Self::read(&mut reader, features, bytes.len() as u64)?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    fn read(reader: &mut Reader<'_>, features: u64, length: u64) -> Result<Self, DecodeError> {
         let store_id = reader.array()?;
         let created_at = reader.u64()?;
+        let generation = reader.u64()?;
         let (replaced, lineage) = (reader.u32()?, reader.u32()?);
         // Only now do the counts fit the bytes that are there, so that nothing is read by them before.
-        if file_bytes(replaced, lineage) != bytes.len() as u64 {
+        if file_bytes(replaced, lineage, features) != length {
             return Err(DecodeError::Corrupt(
                 "the manifest's counts do not fit its length",
             ));
         }
         let replaced = (0..replaced)
-            .map(|_| read_replaced(&mut reader))
+            .map(|_| read_replaced(reader))
             .collect::<Result<_, _>>()?;
         let lineage = (0..lineage)
-            .map(|_| read_lineage(&mut reader))
+            .map(|_| read_lineage(reader))
             .collect::<Result<_, _>>()?;
+        let end = match features & FEATURE_END {
+            0 => None,
+            _ => Some(SnapshotEnd::read(reader)?),
+        };
         Ok(Self {
             store_id,
             created_at,
+            generation,
             replaced,
             lineage,
+            end,
         })
+    }
+
+    fn check(&self) -> Result<(), DecodeError> {
+        let mut before = 0;
+        for range in &self.replaced {
+            let sound = before < range.first && range.first <= range.last && range.generation > 0;
+            // What comes next has a number too.
+            if !sound || range.last == u64::MAX {
+                return Err(DecodeError::Corrupt("a replaced range is out of range"));
+            }
+            before = range.last;
+        }
+        if self.generation == 0 || self.end.is_some_and(|end| end.segment < before.max(1)) {
+            return Err(DecodeError::Corrupt(
+                "the manifest's numbers are out of range",
+            ));
+        }
+        Ok(())
     }
 }
 
-fn file_bytes(replaced: u32, lineage: u32) -> u64 {
+fn file_bytes(replaced: u32, lineage: u32, features: u64) -> u64 {
     FIXED_BYTES
         + REPLACED_BYTES * u64::from(replaced)
         + LINEAGE_BYTES * u64::from(lineage)
+        + END_BYTES * (features & FEATURE_END)
         + CHECKSUM_BYTES
 }
 
@@ -140,15 +204,11 @@ fn check_checksum(bytes: &[u8]) -> Result<(), DecodeError> {
 }
 
 fn read_replaced(reader: &mut Reader<'_>) -> Result<Replaced, DecodeError> {
-    let range = Replaced {
+    Ok(Replaced {
         first: reader.u64()?,
         last: reader.u64()?,
-        replacement: reader.u64()?,
-    };
-    if range.first == 0 || range.first > range.last || range.replacement == 0 {
-        return Err(DecodeError::Corrupt("a replaced range is out of range"));
-    }
-    Ok(range)
+        generation: reader.u64()?,
+    })
 }
 
 fn read_lineage(reader: &mut Reader<'_>) -> Result<Lineage, DecodeError> {
@@ -157,6 +217,33 @@ fn read_lineage(reader: &mut Reader<'_>) -> Result<Lineage, DecodeError> {
         position: reader.u64()?,
         digest: reader.array()?,
     })
+}
+
+impl SnapshotEnd {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_u64(out, self.segment);
+        put_u64(out, self.offset);
+        put_u64(out, self.position);
+        put_u64(out, self.sequence);
+        put_u64(out, self.recorded_at);
+        out.extend_from_slice(&self.digest);
+        put_u32(out, self.checksum);
+        put_u32(out, 0);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let end = Self {
+            segment: reader.u64()?,
+            offset: reader.u64()?,
+            position: reader.u64()?,
+            sequence: reader.u64()?,
+            recorded_at: reader.u64()?,
+            digest: reader.array()?,
+            checksum: reader.u32()?,
+        };
+        reader.reserved::<4>()?;
+        Ok(end)
+    }
 }
 
 #[cfg(test)]
@@ -176,10 +263,15 @@ mod tests {
     #[test]
     fn manifest_reads_back() {
         assert_eq!(rewritten(|_| ()), Ok(golden::manifest()));
+        let opened = Manifest {
+            end: None,
+            ..golden::manifest()
+        };
+        assert_eq!(Manifest::decode(&opened.encode()), Ok(opened.clone()));
         let young = Manifest {
             replaced: Vec::new(),
             lineage: Vec::new(),
-            ..golden::manifest()
+            ..opened
         };
         assert_eq!(Manifest::decode(&young.encode()), Ok(young));
     }
@@ -210,24 +302,64 @@ mod tests {
     #[test]
     fn unknown_feature_is_unsupported() {
         for byte in 16..24 {
-            let read = rewritten(|bytes| bytes[byte] = 1);
+            let read = rewritten(|bytes| bytes[byte] = 2);
             assert!(matches!(read, Err(DecodeError::Unsupported(_))), "{read:?}");
         }
     }
 
     #[test]
     fn counts_that_do_not_fit_the_length_are_refused() {
-        for at in [48, 52] {
+        for at in [56, 60] {
             let read = rewritten(|bytes| bytes[at..at + 4].fill(0xff));
             assert!(matches!(read, Err(DecodeError::Corrupt(_))), "{read:?}");
         }
     }
 
     #[test]
-    fn replaced_range_that_ends_before_it_begins_is_refused() {
-        assert!(matches!(
-            rewritten(|bytes| bytes[56] = 4),
-            Err(DecodeError::Corrupt(_))
-        ));
+    fn a_feature_bit_without_its_end_is_refused() {
+        let read = rewritten(|bytes| bytes[16] = 0);
+        assert!(matches!(read, Err(DecodeError::Corrupt(_))), "{read:?}");
+        let opened = Manifest {
+            end: None,
+            ..golden::manifest()
+        };
+        let mut bytes = opened.encode();
+        bytes.truncate(bytes.len() - 4);
+        bytes[16] = 1;
+        let checksum = crc::plain(&[&bytes]);
+        put_u32(&mut bytes, checksum);
+        let read = Manifest::decode(&bytes);
+        assert!(matches!(read, Err(DecodeError::Corrupt(_))), "{read:?}");
+    }
+
+    #[test]
+    fn ranges_and_numbers_that_cannot_be_are_refused() {
+        let range = |first, last, generation| Replaced {
+            first,
+            last,
+            generation,
+        };
+        let read = |replaced: Vec<Replaced>, generation| {
+            let manifest = Manifest {
+                replaced,
+                generation,
+                ..golden::manifest()
+            };
+            Manifest::decode(&manifest.encode()).is_ok()
+        };
+        assert!(read(vec![range(1, 2, 5), range(4, 4, 6)], 7));
+        for bad in [
+            vec![range(0, 2, 1)],
+            vec![range(3, 2, 1)],
+            vec![range(1, 2, 0)],
+            vec![range(1, 2, 1), range(2, 3, 2)],
+            vec![range(3, 3, 1), range(1, 2, 2)],
+            vec![range(1, u64::MAX, 1)],
+            // Behind the snapshot's end.
+            vec![range(1, 5, 1)],
+        ] {
+            assert!(!read(bad.clone(), 7), "{bad:?}");
+        }
+        assert!(!read(Vec::new(), 0), "a manifest that was never written");
     }
 }

@@ -34,10 +34,14 @@ pub(crate) struct SegmentHeader {
     pub(crate) predecessor: u64,
     /// Checksum of the last group before it, 0 if none.
     pub(crate) predecessor_checksum: u32,
+    /// Of a replacement: the checksum of the last group of the range as it was, which the next segment continues.
+    pub(crate) replaced_checksum: u32,
     /// Sequence of the last group before it, 0 if none.
     pub(crate) sequence_before: u64,
     /// Last recorded time before it, 0 if none.
     pub(crate) recorded_before: u64,
+    /// Of a replacement: the sequence of the last group of the range; else 0.
+    pub(crate) replaced_sequence: u64,
 }
 
 impl SegmentHeader {
@@ -55,8 +59,10 @@ impl SegmentHeader {
         out[80..112].copy_from_slice(&self.digest_before);
         out[112..120].copy_from_slice(&self.predecessor.to_le_bytes());
         out[120..124].copy_from_slice(&self.predecessor_checksum.to_le_bytes());
+        out[124..128].copy_from_slice(&self.replaced_checksum.to_le_bytes());
         out[128..136].copy_from_slice(&self.sequence_before.to_le_bytes());
         out[136..144].copy_from_slice(&self.recorded_before.to_le_bytes());
+        out[152..160].copy_from_slice(&self.replaced_sequence.to_le_bytes());
         let checksum = crc::plain(&[&out[16..]]);
         out[12..16].copy_from_slice(&checksum.to_le_bytes());
         out
@@ -100,7 +106,7 @@ impl SegmentHeader {
         let digest_before = reader.array()?;
         let predecessor = reader.u64()?;
         let predecessor_checksum = reader.u32()?;
-        reader.reserved::<4>()?;
+        let replaced_checksum = reader.u32()?;
         let sequence_before = reader.u64()?;
         let recorded_before = reader.u64()?;
         if reader.u64()? != 0 {
@@ -108,7 +114,7 @@ impl SegmentHeader {
                 "the segment requires a feature that is unknown",
             ));
         }
-        reader.reserved::<8>()?;
+        let replaced_sequence = reader.u64()?;
         Ok(Self {
             store_id,
             salt,
@@ -119,22 +125,44 @@ impl SegmentHeader {
             digest_before,
             predecessor,
             predecessor_checksum,
+            replaced_checksum,
             sequence_before,
             recorded_before,
+            replaced_sequence,
         })
     }
 
     fn check(&self) -> Result<(), DecodeError> {
-        let numbered = self.number > 0 && self.first_position > 0;
+        let numbered = self.replaces_first > 0 && self.first_position > 0;
+        let ranged = self.replaces_first <= self.number && self.replaces_last == self.number;
+        let as_replaced = match self.is_replacement() {
+            true => self.replaced_sequence > self.sequence_before,
+            false => self.replaces_first == self.number && self.replaced_checksum == 0,
+        };
         // What comes next has a number too.
-        let full = [self.number, self.first_position, self.sequence_before].contains(&u64::MAX);
-        if !numbered || full || self.replaces_first == 0 || self.replaces_first > self.replaces_last
-        {
+        let full = [self.number, self.first_position, self.sequence_before].contains(&u64::MAX)
+            || self.replaced_sequence == u64::MAX;
+        if !numbered || !ranged || !as_replaced || full {
             return Err(DecodeError::Corrupt(
                 "the segment's numbers are out of range",
             ));
         }
         Ok(())
+    }
+
+    /// Whether it was written for a range of segments, and not appended to.
+    pub(crate) fn is_replacement(&self) -> bool {
+        self.replaced_sequence > 0
+    }
+
+    /// The checksum that is continued behind the group with this sequence and checksum.
+    ///
+    /// The groups of a replacement have new checksums, and what follows it continues the last of the old ones.
+    pub(crate) fn continued_checksum(&self, sequence: u64, checksum: u32) -> u32 {
+        match self.replaced_sequence == sequence {
+            true => self.replaced_checksum,
+            false => checksum,
+        }
     }
 
     /// The CRC state that every checksum inside the segment continues from.
@@ -159,6 +187,10 @@ mod tests {
     #[test]
     fn segment_header_reads_back() {
         assert_eq!(rewritten(|_| ()), Ok(golden::segment()));
+        let replacement = golden::replacement();
+        let mut page = replacement.encode().to_vec();
+        page.resize(SEGMENT_PAGE_BYTES, 0);
+        assert_eq!(SegmentHeader::decode(&page), Ok(replacement));
     }
 
     #[test]
@@ -187,20 +219,53 @@ mod tests {
     /// A hand that could make the checksums anew gave a segment the last number of all, and the next one overflowed.
     #[test]
     fn a_number_without_a_next_one_is_refused() {
-        for at in [48, 72, 128] {
+        for at in [48, 72, 128, 152] {
             let read = rewritten(|page| page[at..at + 8].fill(0xff));
             assert!(matches!(read, Err(DecodeError::Corrupt(_))), "byte {at}");
         }
     }
 
     #[test]
-    fn reserved_bytes_and_numbers_out_of_range_are_refused() {
-        for (at, byte) in [(124, 1), (152, 1), (48, 0), (56, 0), (56, 2), (72, 0)] {
+    fn numbers_out_of_range_are_refused() {
+        for (at, byte) in [
+            (124, 1),
+            (48, 0),
+            (48, 2),
+            (56, 0),
+            (56, 2),
+            (64, 2),
+            (72, 0),
+        ] {
             let read = rewritten(|page| page[at] = byte);
             assert!(
                 matches!(read, Err(DecodeError::Corrupt(_))),
                 "byte {at}: {read:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_replacement_stands_for_a_range_that_ends_with_its_number_and_a_group() {
+        let read = |change: fn(&mut SegmentHeader)| {
+            let mut header = golden::replacement();
+            change(&mut header);
+            let mut page = header.encode().to_vec();
+            page.resize(SEGMENT_PAGE_BYTES, 0);
+            SegmentHeader::decode(&page).is_ok()
+        };
+        assert!(read(|_| ()));
+        assert!(read(|header| header.replaces_first = 3));
+        assert!(!read(|header| header.replaces_first = 4));
+        assert!(!read(|header| header.replaces_last = 4));
+        assert!(!read(|header| header.replaced_sequence = 0));
+        assert!(!read(|header| header.sequence_before = 6));
+    }
+
+    #[test]
+    fn what_follows_a_replacement_continues_the_last_group_as_it_was() {
+        let header = golden::replacement();
+        assert_eq!(header.continued_checksum(6, 1), 0xB0B1_B2B3);
+        assert_eq!(header.continued_checksum(5, 1), 1);
+        assert_eq!(golden::segment().continued_checksum(6, 1), 1);
     }
 }

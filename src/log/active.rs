@@ -302,8 +302,10 @@ mod tests {
             digest_before: [0; 32],
             predecessor: 0,
             predecessor_checksum: 0,
+            replaced_checksum: 0,
             sequence_before: 0,
             recorded_before: 0,
+            replaced_sequence: 0,
         };
         let segment = Segment::active(Arc::new(disk.clone()), &*file, &header, 4096).unwrap();
         let mut active = Active {

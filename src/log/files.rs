@@ -156,6 +156,7 @@ impl HintFile {
             last_position: tip.position,
             group_checksum: tip.checksum,
             shutdown,
+            manifest_generation: 0,
         };
         write_all_at(&*self.file, &slot.encode(&self.store_id), slot.offset()).map_err(|e| e.source)
     }

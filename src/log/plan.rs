@@ -281,6 +281,7 @@ mod tests {
             last_position: 70,
             group_checksum: 7,
             shutdown: Shutdown::Running,
+            manifest_generation: 1,
         }
     }
 
@@ -301,7 +302,10 @@ mod tests {
     /// Segment 2 holds the events 11 to 20.
     fn sealed() -> SealedEntry {
         SealedEntry {
+            store_id: [1; 16],
+            first: 2,
             number: 2,
+            generation: 0,
             first_position: 11,
             last_position: 20,
             file_bytes: 16_384,
@@ -326,8 +330,10 @@ mod tests {
             digest_before: [9; 32],
             predecessor: number - 1,
             predecessor_checksum: 7,
+            replaced_checksum: 0,
             sequence_before: 5,
             recorded_before: 1_000,
+            replaced_sequence: 0,
         }
     }
 

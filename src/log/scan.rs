@@ -86,6 +86,7 @@ pub(crate) enum Step {
 pub(crate) struct Scan {
     file: Arc<dyn DiskFile>,
     name: String,
+    header: SegmentHeader,
     seed: Seed,
     file_bytes: u64,
     window: Vec<u8>,
@@ -109,6 +110,7 @@ impl Scan {
         Ok(Self {
             file,
             name,
+            header: *header,
             seed: header.seed(),
             file_bytes,
             window: Vec::new(),
@@ -166,7 +168,10 @@ impl Scan {
         }
         match self.check(&header, &head)? {
             Ok(tip) => {
-                self.tip = tip;
+                self.tip = Tip {
+                    checksum: self.header.continued_checksum(tip.sequence, tip.checksum),
+                    ..tip
+                };
                 self.synced = self.synced.max(Mark {
                     segment: header.synced_segment,
                     offset: header.synced_offset,
