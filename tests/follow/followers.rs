@@ -2,7 +2,7 @@
 
 use crate::support::child::{Role, tell};
 use crate::support::script;
-use crate::writer::{ENDED, Place, limit, place_of};
+use crate::writer::{self, ENDED, Place, limit, place_of};
 use crate::{PATIENCE, read_only};
 use quipu::prelude::*;
 use std::path::Path;
@@ -154,7 +154,7 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn read(place: &Path) -> Log {
-        let store = Store::open(place.join("store")).unwrap();
+        let store = writer::open_store(place);
         let places = |query: Query| {
             let events = store.query(query).unwrap().map(Result::unwrap);
             events
