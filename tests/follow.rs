@@ -80,10 +80,11 @@ fn a_follower_sees_what_a_writer_appends_rotates_and_seals() {
 }
 
 #[test]
-fn a_follower_that_stays_sees_one_history_while_its_writer_is_killed() {
+fn followers_see_one_history_while_their_writer_is_killed() {
     let (dir, mut dice) = (tempfile::tempdir().unwrap(), dice());
     let mut writer = Writer::start(dir.path());
     let follower = Follower::start("follow", dir.path());
+    let reopening = Follower::start("follow-in-batches", dir.path());
     let subscriber = Follower::start("subscribe", dir.path());
     let mut acked = Vec::new();
     for _ in 0..kills() {
@@ -99,11 +100,12 @@ fn a_follower_that_stays_sees_one_history_while_its_writer_is_killed() {
     let log = Log::read(dir.path());
     log.holds(&acked);
     log.was_seen_by(follower);
+    log.was_seen_by(reopening);
     log.was_counted_by(subscriber);
 }
 
 #[test]
-fn a_follower_stays_while_its_writer_closes_and_opens_again() {
+fn a_follower_sees_one_history_while_its_writer_closes_and_opens_again() {
     let (dir, mut dice) = (tempfile::tempdir().unwrap(), dice());
     let mut writer = Writer::start(dir.path());
     let follower = Follower::start("follow-in-batches", dir.path());

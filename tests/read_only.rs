@@ -6,6 +6,8 @@ mod support;
 mod beside;
 #[path = "read_only/damage.rs"]
 mod damage;
+#[path = "read_only/races.rs"]
+mod races;
 #[path = "read_only/without.rs"]
 mod without;
 
@@ -22,8 +24,10 @@ use support::script;
 struct Deeds {
     /// Calls that only a writer may make.
     writes: Vec<String>,
-    /// Opens, reads, lists and maps.
+    /// Calls that do not.
     calls: usize,
+    /// What was opened, or asked for.
+    opened: std::collections::BTreeSet<String>,
     /// The furthest byte that was read of each segment.
     ends: std::collections::BTreeMap<String, u64>,
 }
@@ -41,7 +45,10 @@ impl Reader {
         let disk = Ruled::new(disk, move |call| {
             let mut deeds = noted.lock().unwrap();
             match call.op {
-                Op::Open | Op::List | Op::Map => deeds.calls += 1,
+                Op::Open | Op::List | Op::Map => {
+                    deeds.calls += 1;
+                    deeds.opened.insert(call.name.to_owned());
+                }
                 Op::Read => {
                     deeds.calls += 1;
                     let end = deeds.ends.entry(call.name.to_owned()).or_default();

@@ -8,7 +8,7 @@ use std::io;
 use quipu::prelude::*;
 
 use crate::git::{Repository, Tip};
-use crate::history::{Outcome, event_id};
+use crate::history::{Outcome, event_id, parted};
 
 /// Two branches beside each other.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,7 +23,8 @@ pub(crate) struct Fork {
 /// What the store says.
 pub(crate) fn of_store(store: &Store, [one, other]: [&Tip; 2]) -> Outcome<Fork> {
     let view = store.view();
-    let bases = view.common_ancestors(event_id(&one.sha), event_id(&other.sha))?;
+    let bases = view.common_ancestors(event_id(&one.sha), event_id(&other.sha));
+    let bases = bases.map_err(parted)?;
     let shas = bases
         .iter()
         .filter_map(|event| event.entity().strip_prefix("commit:"));
@@ -47,7 +48,7 @@ pub(crate) fn of_git(repository: &Repository, [one, other]: [&Tip; 2]) -> io::Re
 pub(crate) fn reached(view: &View, tip: &Tip) -> Outcome<HashSet<EventId>> {
     let id = event_id(&tip.sha);
     let mut ids = HashSet::from([id]);
-    for event in view.walk_ancestors(id, usize::MAX)? {
+    for event in view.walk_ancestors(id, usize::MAX).map_err(parted)? {
         ids.insert(event?.id());
     }
     Ok(ids)

@@ -80,7 +80,8 @@ impl Repository {
 
     /// What a branch, a tag or any other name of a commit points at.
     pub(crate) fn tip(&self, name: &str) -> io::Result<Tip> {
-        let sha = self.line(&["rev-parse", "--verify", &format!("{name}^{{commit}}")])?;
+        let sha = self.line(&["rev-parse", "--verify", &format!("{name}^{{commit}}")]);
+        let sha = sha.map_err(|error| io::Error::other(format!("{name} is no commit: {error}")))?;
         Ok(Tip {
             name: name.to_owned(),
             sha,

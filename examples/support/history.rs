@@ -96,10 +96,22 @@ pub(crate) fn import(
 /// Waits for the oldest batch.
 fn settle(open: &mut VecDeque<Ticket<Vec<Receipt>>>, imported: &mut Imported) -> Outcome<()> {
     if let Some(ticket) = open.pop_front() {
-        let receipts = ticket.wait()?;
+        let receipts = ticket.wait().map_err(parted)?;
         imported.events += receipts.iter().filter(|receipt| !receipt.replay()).count() as u64;
     }
     Ok(())
+}
+
+/// Says what it means that a commit is there with other parents, or is missing behind one that is there.
+pub(crate) fn parted(error: StoreError) -> Box<dyn Error> {
+    match error.kind() {
+        StoreErrorKind::Conflict | StoreErrorKind::NotFound => {
+            let why =
+                "git tells of other commits than before, as when a shallow clone was deepened";
+            format!("{why}; import into a new store: {error}").into()
+        }
+        _ => error.into(),
+    }
 }
 
 /// Commits below which nothing is new, from the store alone.

@@ -90,9 +90,9 @@ impl Follower {
         if self.tip.mark.segment > segment {
             self.use_footers();
         }
-        let place = |p: &Published| (p.head.position, p.full_bytes, p.end);
-        let published = self.published();
-        Ok(Some(published).filter(|published| place(published) != place(current)))
+        let shown = current.full_bytes + current.end;
+        let moved = shown != self.full_bytes + self.tip.mark.offset;
+        Ok(moved.then(|| self.published()))
     }
 
     fn with_picture(self) -> (Self, Published) {
@@ -229,14 +229,10 @@ impl Follower {
 
     /// Reads the segment at the tip to the end at which `next` continues it: from its footer, or else from its groups.
     fn finish(&mut self, next: &SegmentHeader, entries: &[SealedEntry]) -> Result<()> {
-        if let Some(header) = self.header.filter(|header| !self.is_sealed(header))
-            && !self.use_footer(&header, next, entries)?
-            && let Err(error) = self.index_up_to(u64::MAX, next.first_position - 1)
-        {
-            // The writer may have sealed it meanwhile, and cut the file behind the footer.
-            if !self.use_footer(&header, next, entries)? {
-                return Err(error);
-            }
+        if let Some(header) = self.header.filter(|header| !self.is_sealed(header)) {
+            // Once more, since the writer may seal it meanwhile and cut the file behind the footer.
+            self.read_to_end(&header, next, entries)
+                .or_else(|_| self.read_to_end(&header, next, entries))?;
         }
         let begin = Tip::before(next);
         let end = Tip {
@@ -246,6 +242,18 @@ impl Follower {
         match end == begin && next.predecessor == self.tip.mark.segment {
             true => Ok(()),
             false => Err(chain::continues_others(self.tip.mark, next)),
+        }
+    }
+
+    fn read_to_end(
+        &mut self,
+        header: &SegmentHeader,
+        next: &SegmentHeader,
+        entries: &[SealedEntry],
+    ) -> Result<()> {
+        match self.use_footer(header, next, entries)? {
+            true => Ok(()),
+            false => self.index_up_to(u64::MAX, next.first_position - 1),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::support::child::{Role, tell};
 use crate::support::script;
-use crate::writer::{ENDED, Place, limit, place_of};
+use crate::writer::{self, ENDED, Place, limit, place_of};
 use crate::{PATIENCE, read_only};
 use quipu::prelude::*;
 use std::path::Path;
@@ -69,14 +69,12 @@ fn follow_query(place: &Path, query: impl Into<Query>) {
     }
 }
 
-/// As [`follow`], and begins anew at its saved position every now and then.
+/// As [`follow`], but opens the store anew every few batches and goes on from a saved position.
 pub(crate) fn follow_in_batches(place: &Path) {
-    let eye = Eye::open(place);
-    let mut saved = None;
+    let mut eye = Eye::open(place);
+    let mut cursor = eye.store.cursor(Query::all()).unwrap();
     tell("ready");
     loop {
-        let start = saved.map_or(Start::Beginning, Start::Saved);
-        let mut cursor = eye.store.cursor_from(Query::all(), start).unwrap();
         for _ in 0..5 {
             assert!(cursor.wait(PATIENCE).unwrap(), "nothing comes any more");
             let batch = cursor.next_batch(7).unwrap();
@@ -85,7 +83,10 @@ pub(crate) fn follow_in_batches(place: &Path) {
                 return;
             }
         }
-        saved = Some(cursor.position().unwrap());
+        let saved = serde_json::to_string(&cursor.position().unwrap()).unwrap();
+        eye = Eye::open(place);
+        let saved: CursorPosition = serde_json::from_str(&saved).unwrap();
+        cursor = eye.store.cursor_from(Query::all(), saved).unwrap();
     }
 }
 
@@ -153,7 +154,7 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn read(place: &Path) -> Log {
-        let store = Store::open(place.join("store")).unwrap();
+        let store = writer::open_store(place);
         let places = |query: Query| {
             let events = store.query(query).unwrap().map(Result::unwrap);
             events

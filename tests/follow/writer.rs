@@ -48,11 +48,16 @@ struct Session {
     sync_under_way: bool,
 }
 
+/// Small segments, and no sync by time.
+pub(crate) fn open_store(place: &Path) -> Store {
+    Store::open_with(script::config(RealDisk::new(place.join("store")))).unwrap()
+}
+
 fn open(place: &Path) -> Session {
     let notes = Notes(place.to_owned());
     // Opening syncs what it keeps.
     notes.write("limit", notes.read("sent"));
-    let store = Store::open_with(script::config(RealDisk::new(place.join("store")))).unwrap();
+    let store = open_store(place);
     // What it did not keep was never durable, and is sent again.
     let head = store.head().position.get();
     notes.write("sent", head);

@@ -1,11 +1,9 @@
 //! Two branches beside each other: the store and git agree on where they part, whatever the repository looks like.
 
-use std::path::Path;
-
 use crate::branches::{self, Fork};
 use crate::fixture::Fixture;
 use crate::git::{Repository, Tip};
-use crate::{fixture, history, import};
+use crate::{SCOPE, fixture, history, import};
 use quipu::prelude::*;
 
 /// What both say of the two tips, imported into a store of their own.
@@ -131,22 +129,59 @@ fn the_two_tips_are_the_best_that_there_are() {
     assert!(repository.tip("nowhere").is_err());
 }
 
+fn shallow_clone(fixture: &Fixture, depth: usize) -> Repository {
+    let path = fixture.path.with_file_name(format!("depth-{depth}.git"));
+    let (from, to) = (fixture.path.display(), path.display());
+    let words = ["clone", "--quiet", "--bare", &format!("--depth={depth}")];
+    let places = [&*format!("file://{from}"), &*to.to_string()];
+    fixture::git(&fixture.path, &[&words[..], &places].concat());
+    Repository::at(&path).expect("a repository")
+}
+
 #[test]
 fn a_shallow_clone_is_compared_as_far_as_it_reaches() {
-    let (directory, fixture) = fixture(60);
-    let path = directory.path().join("shallow.git");
-    let (from, to) = (fixture.path.display(), path.display());
-    let words = ["clone", "--quiet", "--bare", "--depth=4"];
-    let places = [format!("file://{from}"), to.to_string()];
-    let words = words
-        .into_iter()
-        .chain(places.each_ref().map(String::as_str));
-    fixture::git(Path::new("."), &words.collect::<Vec<_>>());
-    let repository = Repository::at(&path).expect("a repository");
+    let (_directory, fixture) = fixture(60);
+    let repository = shallow_clone(&fixture, 4);
     let count = repository.count("HEAD").expect("a count");
     assert!((4..60).contains(&count), "{count} commits are shallow");
     agreed(&repository, &repository.two_tips().expect("git answers"));
     agreed(&repository, &pair(&repository, ["HEAD", "HEAD~2"]));
+}
+
+/// A store that was filled from a shallow clone which then was deepened.
+fn deepened(depth: usize) -> (tempfile::TempDir, Repository, Store) {
+    let (directory, fixture) = fixture(60);
+    let repository = shallow_clone(&fixture, depth);
+    let store = Store::in_memory().expect("a store");
+    import(&store, &repository, &pair(&repository, ["HEAD", "HEAD"]));
+    let words = ["fetch", "--quiet", "--unshallow"];
+    fixture::git(repository.directory(), &words);
+    (directory, repository, store)
+}
+
+fn assert_told(error: &dyn std::error::Error) {
+    let text = error.to_string();
+    assert!(text.contains("import into a new store"), "{text}");
+}
+
+/// The newest commit, which is asked for again, had no parents and now has; the import ended in a bare `Conflict`.
+#[test]
+fn a_commit_that_was_given_parents_is_told_of() {
+    let (_directory, repository, store) = deepened(1);
+    let tips = pair(&repository, ["HEAD", "HEAD~20"]);
+    let known = history::known_commits(&store, &tips).expect("the store answers");
+    let again = history::import(&store, &repository, &tips, SCOPE, &known, || {});
+    assert_told(&*again.expect_err("the commit has parents now"));
+}
+
+/// What was known hides what is missing behind it; the comparison ended in a bare `NotFound`.
+#[test]
+fn commits_missing_behind_those_that_are_there_are_told_of() {
+    let (_directory, repository, store) = deepened(4);
+    let tips = pair(&repository, ["HEAD", "HEAD~20"]);
+    assert_eq!(import(&store, &repository, &tips).events, 0);
+    let fork = branches::of_store(&store, tips.each_ref());
+    assert_told(&*fork.expect_err("the store has four commits or so"));
 }
 
 #[test]
