@@ -1,5 +1,7 @@
 //! The whole public API of the handle: each method a sentence and one call.
 
+mod upkeep;
+
 use std::fmt;
 use std::path::Path;
 

@@ -7,6 +7,7 @@ use crate::engine::answers::{Answers, Ids, facts_of};
 use crate::engine::decide::{Case, Decision, KnownParent, decide, head_of};
 use crate::engine::heads::Heads;
 use crate::engine::ticket::{Outcome, Responder};
+use crate::engine::tombstone::closed_by;
 use crate::error::{Result, StoreError};
 use crate::event::batch::{KeyDigests, PreparedBatch};
 use crate::event::condition::Durability;
@@ -14,6 +15,7 @@ use crate::event::digest::EventHash;
 use crate::event::draft::PreparedEvent;
 use crate::event::hash::{Kept, event_hash, fold_digest, rest_digest};
 use crate::event::id::EventId;
+use crate::event::kind::EventKind;
 use crate::event::position::{Position, Revision};
 use crate::event::receipt::Receipt;
 use crate::event::timestamp::Timestamp;
@@ -220,7 +222,7 @@ impl Group {
         Ok(receipts)
     }
 
-    /// Assigns position, revision, time and links.
+    /// Assigns position, revision, time and links; nothing follows a tombstone.
     fn place(
         &self,
         submission: &Submission,
@@ -247,6 +249,9 @@ impl Group {
             &event.entity_digest,
             answered,
         )?;
+        if let Some(end) = head.filter(|head| head.is_closed) {
+            return Err(closed_by(event.coordinate.entity(), &end));
+        }
         let count = |n: usize| {
             u32::try_from(n).map_err(|_| StoreError::argument("a batch has more than 2^32 events"))
         };
@@ -303,6 +308,7 @@ impl Group {
             revision: place.stream.revision,
             position: place.position,
             hash,
+            is_closed: event.kind == EventKind::TOMBSTONE,
         };
         desk.heads.set(event.entity_digest, head);
         enter(desk.live, offset, &id, event, place, key, correlation);

@@ -99,6 +99,7 @@ mod tests {
             revision,
             position: revision,
             hash: [0; 32],
+            is_closed: false,
         }
     }
 

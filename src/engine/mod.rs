@@ -18,6 +18,7 @@ pub(crate) mod runs;
 pub(crate) mod shared;
 pub(crate) mod submit;
 pub(crate) mod ticket;
+pub(crate) mod tombstone;
 pub(crate) mod turn;
 pub(crate) mod upkeep;
 

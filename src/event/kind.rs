@@ -31,6 +31,9 @@ enum Text {
 }
 
 impl EventKind {
+    /// The kind of an event that ends its entity's stream for good; only the store itself appends it.
+    pub(crate) const TOMBSTONE: Self = Self(Text::Static("quipu.tombstone"));
+
     /// Makes a kind of a literal, checked when the program is compiled if used in a `const`.
     ///
     /// ```compile_fail,E0080

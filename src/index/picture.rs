@@ -5,6 +5,7 @@
 
 use crate::error::{Result, StoreError};
 use crate::event::hash::entity_digest;
+use crate::event::kind::EventKind;
 use crate::event::receipt::Receipt;
 use crate::format::sidx::Axis16;
 use crate::index::layer::Layer;
@@ -20,6 +21,8 @@ pub(crate) struct StreamHead {
     pub(crate) revision: u64,
     pub(crate) position: u64,
     pub(crate) hash: [u8; 32],
+    /// Whether a tombstone stands there, behind which nothing comes.
+    pub(crate) is_closed: bool,
 }
 
 /// Layers, in order of position, as far as `upto`.
@@ -147,6 +150,7 @@ impl<'a> Picture<'a> {
                 revision: event.revision().get(),
                 position: event.position().get(),
                 hash: *event.hash().as_bytes(),
+                is_closed: EventKind::TOMBSTONE == event.kind(),
             }))
     }
 

@@ -1,0 +1,33 @@
+//! The part of the public API that keeps a store healthy: each method a sentence and one call.
+
+use crate::error::Result;
+use crate::event::receipt::Receipt;
+use crate::store::Store;
+
+impl Store {
+    /// Ends the stream of an entity for good with an event of kind `quipu.tombstone`, in the scope of its newest event.
+    ///
+    /// Later appends to the entity are a `Conflict` that names the tombstone; retries by idempotency key still get their
+    /// receipts. No retention removes the tombstone; what stands before it goes with a retention that says so. An entity
+    /// that has a tombstone keeps it: its first receipt is returned.
+    ///
+    /// ```
+    /// use quipu::prelude::*;
+    ///
+    /// # fn main() -> quipu::Result<()> {
+    /// let store = Store::in_memory()?;
+    /// let user = Coordinate::new("user:7", "shop")?;
+    /// store.append(&user, EventKind::literal("user.joined"), &())?;
+    /// let last = store.tombstone("user:7")?;
+    /// let refused = store.append(&user, EventKind::literal("user.joined"), &()).unwrap_err();
+    /// assert_eq!(refused.in_the_way(), [last.position().get()]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `NotFound` for an entity without events; otherwise as [`Store::append`].
+    pub fn tombstone(&self, entity: &str) -> Result<Receipt> {
+        self.engine()?.tombstone(entity)
+    }
+}
