@@ -299,7 +299,7 @@ impl Store {
         let view = self.open_view()?;
         Ok(view
             .picture()
-            .by_id(id.into().as_bytes(), 0)?
+            .by_id(id.into().as_bytes())?
             .map(|hit| hit.owned()))
     }
 

@@ -58,6 +58,28 @@ pub(crate) struct Parent {
     pub(crate) correlation: [u8; 16],
 }
 
+impl Parent {
+    /// The event with this id, if its position is above `after`.
+    ///
+    /// Retention leaves no correlation: what a removed event causes is of the story that its id names, unless it says so.
+    pub(crate) fn find(picture: &Picture<'_>, id: &[u8; 16], after: u64) -> Result<Option<Self>> {
+        let Some(position) = picture.position_of(id, after)? else {
+            return Ok(None);
+        };
+        if let Some(hit) = picture.event_at(position)? {
+            return Ok(Some(Self {
+                hash: *hit.event.hash().as_bytes(),
+                correlation: *hit.event.correlation().as_bytes(),
+            }));
+        }
+        let removed = picture.kept(position)?;
+        Ok(removed.map(|kept| Self {
+            hash: kept.hash,
+            correlation: kept.id,
+        }))
+    }
+}
+
 /// The answers for one submission.
 #[derive(Debug)]
 pub(crate) struct Answers {
@@ -96,9 +118,7 @@ impl Answers {
             facts: Vec::with_capacity(batch.events.len()),
         };
         if let Some(key) = &batch.key {
-            answers.key = picture
-                .by_key(&key.key, 0)?
-                .map(|hit| hit.event.position().get());
+            answers.key = picture.position_of_key(&key.key, 0)?;
         }
         for expectation in &batch.expectations {
             let head = picture.head_of(&expectation.entity, &expectation.entity_digest, 0)?;
@@ -124,9 +144,7 @@ impl Answers {
         picture: &Picture<'_>,
     ) -> Result<()> {
         if let (Some(id), None) = (&event.id, self.used_id) {
-            self.used_id = picture
-                .by_id(id.as_bytes(), 0)?
-                .map(|hit| hit.event.position().get());
+            self.used_id = picture.position_of(id.as_bytes(), 0)?;
         }
         self.heads
             .push(picture.head_of(event.coordinate.entity(), &event.entity_digest, 0)?);
@@ -134,10 +152,7 @@ impl Answers {
         for parent in &event.parents {
             let found = match ids.earlier(index, parent.as_bytes()) {
                 Some(_) => None,
-                None => picture.by_id(parent.as_bytes(), 0)?.map(|hit| Parent {
-                    hash: *hit.event.hash().as_bytes(),
-                    correlation: *hit.event.correlation().as_bytes(),
-                }),
+                None => Parent::find(picture, parent.as_bytes(), 0)?,
             };
             self.parents.push(found);
         }

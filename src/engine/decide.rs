@@ -59,22 +59,20 @@ pub(crate) fn decide(case: &Case<'_>) -> Result<Decision> {
 
 fn replay(case: &Case<'_>, key: &KeyDigests) -> Result<Option<Vec<Receipt>>> {
     let first = match case.answers.key {
-        Some(position) => case.now.at(position)?,
-        None => case.now.by_key(&key.key, case.answers.at)?,
+        Some(position) => Some(position),
+        None => case.now.position_of_key(&key.key, case.answers.at)?,
     };
-    let Some(first) = first else { return Ok(None) };
-    let position = first.event.position().get();
-    if first
-        .event
-        .key()
-        .is_none_or(|stored| stored.content != key.content)
-    {
+    let Some(first) = first.map(|at| case.now.kept(at)).transpose()?.flatten() else {
+        return Ok(None);
+    };
+    let position = first.position;
+    if first.key.is_none_or(|stored| stored.content != key.content) {
         return Err(StoreError::conflict(format!(
             "the idempotency key was used at position {position} with other content; give each request a key of its own"
         ))
         .with_positions(vec![position]));
     }
-    receipts_of(case.now, position, first.event.batch_len()).map(Some)
+    receipts_of(case.now, position, first.batch.len).map(Some)
 }
 
 fn check_ids(case: &Case<'_>) -> Result<()> {
@@ -82,10 +80,7 @@ fn check_ids(case: &Case<'_>) -> Result<()> {
     for event in &case.batch.events {
         let Some(id) = &event.id else { continue };
         if used.is_none() {
-            used = case
-                .now
-                .by_id(id.as_bytes(), case.answers.at)?
-                .map(|hit| hit.event.position().get());
+            used = case.now.position_of(id.as_bytes(), case.answers.at)?;
         }
     }
     match used {
@@ -112,7 +107,7 @@ fn check_expectations(case: &Case<'_>) -> Result<()> {
                 case,
                 &expectation.entity,
                 expectation.expected,
-                actual,
+                head,
             ));
         }
     }
@@ -142,7 +137,7 @@ fn unexpected(
     case: &Case<'_>,
     entity: &str,
     expected: ExpectedRevision,
-    actual: u64,
+    head: Option<StreamHead>,
 ) -> StoreError {
     let wanted = match expected {
         ExpectedRevision::Any => "anything".to_owned(),
@@ -150,9 +145,9 @@ fn unexpected(
         ExpectedRevision::StreamExists => "a stream".to_owned(),
         ExpectedRevision::Exactly(revision) => format!("revision {revision}"),
     };
-    let found = match actual {
-        0 => "has no events".to_owned(),
-        revision => format!("is at revision {revision}"),
+    let found = match head {
+        None => "has no events".to_owned(),
+        Some(head) => format!("is at revision {}", head.revision),
     };
     let known = match expected {
         ExpectedRevision::Exactly(revision) => revision.get(),
@@ -168,6 +163,11 @@ fn unexpected(
     let mut positions = Vec::new();
     while let Some(Ok(hit)) = walk.next(case.now) {
         positions.push(hit.event.position().get());
+    }
+    if positions.is_empty() {
+        // Retention removed all that came, and the end of the stream still stands there.
+        let end = head.filter(|head| head.revision > known);
+        positions.extend(end.map(|head| head.position));
     }
     StoreError::conflict(format!(
         "{entity} {found}, {wanted} was expected; read it, decide again, and retry with what you read"
@@ -223,13 +223,7 @@ fn find_parents(case: &Case<'_>) -> Result<Vec<KnownParent>> {
             }
             let found = match case.answers.parents.get(known.len()).copied().flatten() {
                 Some(found) => Some(found),
-                None => case
-                    .now
-                    .by_id(parent.as_bytes(), case.answers.at)?
-                    .map(|hit| Parent {
-                        hash: *hit.event.hash().as_bytes(),
-                        correlation: *hit.event.correlation().as_bytes(),
-                    }),
+                None => Parent::find(case.now, parent.as_bytes(), case.answers.at)?,
             };
             known.push(KnownParent::Stored(found.ok_or_else(|| {
                 StoreError::argument(format!(

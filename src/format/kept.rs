@@ -54,6 +54,27 @@ pub(crate) struct StreamPlace {
     pub(crate) previous_position: u64,
 }
 
+/// What an event and its stub have in common: it is true of both, and stays for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// Position.
+    pub(crate) position: u64,
+    /// Event id.
+    pub(crate) id: [u8; 16],
+    /// Recorded time in nanoseconds.
+    pub(crate) recorded_at: u64,
+    /// Event hash.
+    pub(crate) hash: [u8; 32],
+    /// Revision and previous position.
+    pub(crate) stream: StreamPlace,
+    /// Index in and length of the batch.
+    pub(crate) batch: BatchPlace,
+    /// Key and content digests.
+    pub(crate) key: Option<KeyDigests>,
+    /// Whether it was read from a stub: the rest of the event is gone.
+    pub(crate) is_removed: bool,
+}
+
 /// The part bits of what a stub keeps, too.
 pub(super) fn kept_parts(batch: BatchPlace, key: Option<KeyDigests>) -> u64 {
     let batch = if batch == BatchPlace::ALONE {

@@ -8,7 +8,7 @@ use core::str;
 use super::codec::{DecodeError, Reader, put_block, put_u16, put_u64, put_varint};
 use super::crc::Seed;
 use super::frame::{FRAME_HEADER_BYTES, FrameHeader, KIND_EVENT, KIND_STUB, encode_frame};
-pub(crate) use super::kept::{BatchPlace, KeyDigests, StreamPlace};
+pub(crate) use super::kept::{BatchPlace, Kept, KeyDigests, StreamPlace};
 use super::kept::{
     COMMON_PARTS, KNOWN_PARTS, PART_CORRELATION, PART_EXTENSION, PART_FORM, PART_KEY,
     PART_METADATA, PART_OCCURRED, PART_PARENTS, PART_SCHEMA, PART_TAGS, kept_parts, put_kept,
@@ -171,6 +171,35 @@ impl Record {
             KIND_EVENT => RecordLayout::read(&header, head, position).map(Self::Event),
             KIND_STUB => StubFields::read(&header, head, seed, position).map(Self::Stub),
             _ => Err(DecodeError::Unsupported("a frame kind of a newer format")),
+        }
+    }
+
+    /// What does not depend on whether it is an event or a stub; `frame` is the one it was read from.
+    pub(crate) fn kept(&self, frame: &[u8], position: u64) -> Kept {
+        match self {
+            Self::Event(layout) => Kept {
+                position,
+                id: layout.id(frame),
+                recorded_at: layout.recorded_at(frame),
+                hash: layout.hash(frame),
+                stream: StreamPlace {
+                    revision: layout.revision,
+                    previous_position: layout.previous_position,
+                },
+                batch: layout.batch,
+                key: layout.key(frame),
+                is_removed: false,
+            },
+            Self::Stub(stub) => Kept {
+                position,
+                id: stub.id,
+                recorded_at: stub.recorded_at,
+                hash: stub.hash,
+                stream: stub.stream,
+                batch: stub.batch,
+                key: stub.key,
+                is_removed: true,
+            },
         }
     }
 

@@ -67,7 +67,7 @@ impl RowBounds {
             *self = Self::NONE;
             return Ok(());
         }
-        let time = |row| layer.recorded_at(row, picture.staged);
+        let time = |row| Ok(layer.kept(row, picture.staged)?.recorded_at);
         self.low = first_where(self.rows(), |row| Ok(time(row)? >= oldest))?;
         self.high = first_where(self.rows(), |row| Ok(time(row)? > newest))?;
         Ok(())
@@ -94,7 +94,7 @@ impl RowBounds {
         }
         let revision = |nth| -> Result<u64> {
             let row = layer.nth(&axis, nth)?;
-            Ok(layer.event(row, picture.staged)?.revision().get())
+            Ok(layer.kept(row, picture.staged)?.stream.revision)
         };
         let base = revision(0)?;
         let nth_from = |wanted: u64| {

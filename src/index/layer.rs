@@ -6,6 +6,7 @@
 
 use crate::error::{Result, StoreError, StoreErrorKind};
 use crate::format::checkpoint::Checkpoint;
+use crate::format::record::Kept;
 use crate::format::sidx::{Axis16, NameAxis};
 use crate::index::live::LiveIndex;
 use crate::index::row_list::RowList;
@@ -189,10 +190,10 @@ impl Layer {
             .kept_event(self.offset(row)?, self.position(row), staged)
     }
 
-    /// When the event in `row` was recorded, in nanoseconds, also if retention emptied it.
-    pub(crate) fn recorded_at(&self, row: u32, staged: Option<Staged<'_>>) -> Result<u64> {
+    /// What the event in `row` and the stub that retention may have left there have in common.
+    pub(crate) fn kept(&self, row: u32, staged: Option<Staged<'_>>) -> Result<Kept> {
         self.segment
-            .recorded_at(self.offset(row)?, self.position(row), staged)
+            .kept(self.offset(row)?, self.position(row), staged)
     }
 
     fn offset(&self, row: u32) -> Result<u64> {

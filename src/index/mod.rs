@@ -24,6 +24,6 @@ mod damage_tests;
 #[cfg(test)]
 pub(crate) mod emptied_tests;
 #[cfg(test)]
-mod model;
+pub(crate) mod model;
 #[cfg(test)]
 mod tests;

@@ -1,17 +1,23 @@
 //! A picture: layers up to one position, and the questions that one event or one stream answers.
 //!
 //! A view's picture is what its reader sees, on any thread; the writer's, in its turn, also has the rows that it has
-//! staged and not written.
+//! staged and not written. Only what asks for the event itself cares whether retention removed it.
 
 use crate::error::{Result, StoreError};
+use crate::event::digest::EventHash;
 use crate::event::hash::entity_digest;
+use crate::event::id::EventId;
 use crate::event::kind::EventKind;
+use crate::event::position::{Position, Revision};
 use crate::event::receipt::Receipt;
+use crate::event::region::Region;
+use crate::event::timestamp::Timestamp;
+use crate::format::record::Kept;
 use crate::format::sidx::Axis16;
+use crate::index::candidates::RowBounds;
 use crate::index::layer::Layer;
 use crate::index::layers::Layers;
 use crate::index::walk::Hit;
-use crate::log::event::EventRef;
 use crate::log::segment::Staged;
 use crate::sync::Arc;
 
@@ -57,13 +63,21 @@ impl<'a> Picture<'a> {
         place.map(|place| self.hit(place)).transpose()
     }
 
-    /// The event at a position, `None` also if retention emptied it.
-    pub(crate) fn kept_at(&self, position: u64) -> Result<Option<Hit<'a>>> {
+    /// The event at a position, `None` also if retention removed it.
+    pub(crate) fn event_at(&self, position: u64) -> Result<Option<Hit<'a>>> {
         let Some((layer, row)) = self.place_of(position) else {
             return Ok(None);
         };
-        let kept = layer.kept_event(row, self.staged)?;
-        Ok(kept.map(|event| Hit { event, layer }))
+        let event = layer.kept_event(row, self.staged)?;
+        Ok(event.map(|event| Hit { event, layer }))
+    }
+
+    /// What is known of the event at a position, also if retention removed it.
+    pub(crate) fn kept(&self, position: u64) -> Result<Option<Kept>> {
+        let place = self.place_of(position);
+        place
+            .map(|(layer, row)| layer.kept(row, self.staged))
+            .transpose()
     }
 
     /// The layer and the row of a position.
@@ -75,22 +89,22 @@ impl<'a> Picture<'a> {
         Some((layer, layer.rows_upto(position).saturating_sub(1)))
     }
 
-    /// The event with an id, if its position is above `after`.
-    pub(crate) fn by_id(&self, id: &[u8; 16], after: u64) -> Result<Option<Hit<'a>>> {
-        let found = self.newest(Axis16::Id, id, after, |layer| layer.find_id(id))?;
+    /// The event with an id.
+    pub(crate) fn by_id(&self, id: &[u8; 16]) -> Result<Option<Hit<'a>>> {
+        let found = self.newest(Axis16::Id, id, 0, |layer| layer.find_id(id))?;
         found.map(|found| self.hit(found)).transpose()
     }
 
-    /// The position of the event with an id, which is not read.
-    pub(crate) fn position_of(&self, id: &[u8; 16]) -> Result<Option<u64>> {
-        let found = self.newest(Axis16::Id, id, 0, |layer| layer.find_id(id))?;
+    /// The position of the event with an id, removed or not, if it is above `after`; the event is not read.
+    pub(crate) fn position_of(&self, id: &[u8; 16], after: u64) -> Result<Option<u64>> {
+        let found = self.newest(Axis16::Id, id, after, |layer| layer.find_id(id))?;
         Ok(found.map(|(layer, row)| layer.position(row)))
     }
 
-    /// The first event of the submission with a key digest, if its position is above `after`.
-    pub(crate) fn by_key(&self, key: &[u8; 16], after: u64) -> Result<Option<Hit<'a>>> {
+    /// Where the submission with a key digest begins, if that is above `after`; the event is not read.
+    pub(crate) fn position_of_key(&self, key: &[u8; 16], after: u64) -> Result<Option<u64>> {
         let found = self.newest(Axis16::Key, key, after, |layer| layer.find_key(key))?;
-        found.map(|found| self.hit(found)).transpose()
+        Ok(found.map(|(layer, row)| layer.position(row)))
     }
 
     fn hit(&self, (layer, row): (&'a Arc<Layer>, u32)) -> Result<Hit<'a>> {
@@ -117,44 +131,59 @@ impl<'a> Picture<'a> {
         Ok(None)
     }
 
-    /// The newest event of an entity, if its position is above `after`.
-    pub(crate) fn last_of(
-        &self,
-        entity: &str,
-        digest: &[u8; 16],
-        after: u64,
-    ) -> Result<Option<EventRef<'a>>> {
-        let span = (after, self.upto);
-        for layer in self.layers.that_may_hold(Axis16::Entity, digest, span) {
-            let rows = layer.rows_upto(self.upto);
-            if let Some(row) = layer.last_of_entity(entity, digest, rows)? {
-                if layer.position(row) <= after {
-                    return Ok(None);
-                }
-                return layer.event(row, self.staged).map(Some);
-            }
-        }
-        Ok(None)
-    }
-
-    /// The end of an entity's stream, if it has any.
+    /// The end of an entity's stream, removed or not, if its position is above `after`.
     pub(crate) fn head_of(
         &self,
         entity: &str,
         digest: &[u8; 16],
         after: u64,
     ) -> Result<Option<StreamHead>> {
-        Ok(self
-            .last_of(entity, digest, after)?
-            .map(|event| StreamHead {
+        let span = (after, self.upto);
+        for layer in self.layers.that_may_hold(Axis16::Entity, digest, span) {
+            let rows = layer.rows_upto(self.upto);
+            let Some(row) = layer.last_of_entity(entity, digest, rows)? else {
+                continue;
+            };
+            if layer.position(row) <= after {
+                return Ok(None);
+            }
+            return self.head_in(layer, row).map(Some);
+        }
+        Ok(None)
+    }
+
+    fn head_in(&self, layer: &Layer, row: u32) -> Result<StreamHead> {
+        if let Some(event) = layer.kept_event(row, self.staged)? {
+            return Ok(StreamHead {
                 revision: event.revision().get(),
                 position: event.position().get(),
                 hash: *event.hash().as_bytes(),
                 is_closed: EventKind::TOMBSTONE == event.kind(),
-            }))
+            });
+        }
+        let removed = layer.kept(row, self.staged)?;
+        Ok(StreamHead {
+            revision: removed.stream.revision,
+            position: removed.position,
+            hash: removed.hash,
+            // No retention removes a tombstone.
+            is_closed: false,
+        })
     }
 
-    /// How many events an entity has.
+    /// The last position that was recorded at a time or before; 0 if there is none.
+    pub(crate) fn position_at(&self, time: Timestamp) -> Result<u64> {
+        let region = Region::all().recorded(..=time);
+        for (at, layer) in self.layers.all.iter().enumerate().rev() {
+            let (low, high) = RowBounds::of(layer, &region, (1, self.end_of(at)), self)?.rows();
+            if low < high {
+                return Ok(layer.position(high - 1));
+            }
+        }
+        Ok(0)
+    }
+
+    /// The revision of an entity's last event, removed or not; 0 if it has none.
     pub(crate) fn revision(&self, entity: &str) -> Result<u64> {
         Ok(self
             .head_of(entity, &entity_digest(entity), 0)?
@@ -166,18 +195,17 @@ impl<'a> Picture<'a> {
 pub(crate) fn receipts_of(picture: &Picture<'_>, first: u64, len: u32) -> Result<Vec<Receipt>> {
     (first..first.saturating_add(u64::from(len)))
         .map(|position| {
-            let hit = picture.at(position)?.ok_or_else(|| {
+            let kept = picture.kept(position)?.ok_or_else(|| {
                 StoreError::corrupt(format!(
                     "event {position} of a batch is missing; run a verification"
                 ))
             })?;
-            let event = hit.event;
             Ok(Receipt {
-                id: event.id(),
-                position: event.position(),
-                revision: event.revision(),
-                recorded_at: event.recorded_at(),
-                hash: event.hash(),
+                id: EventId::from_bytes(kept.id),
+                position: Position::new(kept.position),
+                revision: Revision::new(kept.stream.revision),
+                recorded_at: Timestamp::from_nanos(kept.recorded_at),
+                hash: EventHash::from_bytes(kept.hash),
                 durable: false,
                 replay: true,
             })

@@ -14,7 +14,6 @@ use crate::event::query::Query;
 use crate::event::receipt::Receipt;
 use crate::event::region::Region;
 use crate::event::timestamp::Timestamp;
-use crate::index::layer::Direction;
 use crate::index::layers::Layers;
 use crate::index::picture::{Picture, receipts_of};
 use crate::index::read_options::ReadOptions;
@@ -107,9 +106,9 @@ impl View {
         let mut digest = *layer.digest_before();
         let mut recorded_at = Timestamp::default();
         for row in 0..layer.rows_upto(self.upto) {
-            let event = layer.event(row, None)?;
-            digest = fold_digest(&digest, event.hash().as_bytes());
-            recorded_at = event.recorded_at();
+            let kept = layer.kept(row, None)?;
+            digest = fold_digest(&digest, &kept.hash);
+            recorded_at = Timestamp::from_nanos(kept.recorded_at);
         }
         Ok(Head {
             position: self.position(),
@@ -133,10 +132,9 @@ impl View {
         if position == self.upto {
             return Ok(self.clone());
         }
-        let upto = match self.picture().at(position)? {
-            Some(hit) if hit.event.batch_index() + 1 < hit.event.batch_len() => {
-                position - 1 - u64::from(hit.event.batch_index())
-            }
+        let place = self.picture().kept(position)?.map(|kept| kept.batch);
+        let upto = match place {
+            Some(batch) if batch.index + 1 < batch.len => position - 1 - u64::from(batch.index),
             _ => position,
         };
         Ok(View {
@@ -151,16 +149,8 @@ impl View {
     /// # Errors
     /// `Corrupt` when an event on the way is damaged.
     pub fn at_time(&self, time: Timestamp) -> Result<View> {
-        let region = Region::all().recorded(..=time);
-        let mut walk = Walk::new(region.into(), Direction::Backward, (1, u64::MAX), 1);
-        match walk.next(&self.picture()).transpose()? {
-            Some(hit) => self.at_position(hit.event.position()),
-            None => Ok(View {
-                upto: 0,
-                head: None,
-                ..self.clone()
-            }),
-        }
+        let position = self.picture().position_at(time)?;
+        self.at_position(Position::new(position))
     }
 
     /// The event with this id; in old segments one lookup for every sixteen, most of them a filter's no.
@@ -170,7 +160,7 @@ impl View {
     pub fn get(&self, id: impl Into<EventId>) -> Result<Option<EventRef<'_>>> {
         Ok(self
             .picture()
-            .by_id(id.into().as_bytes(), 0)?
+            .by_id(id.into().as_bytes())?
             .map(|hit| hit.event))
     }
 
@@ -185,15 +175,16 @@ impl View {
             .map(|hit| hit.event))
     }
 
-    /// The hash of the event at a position, all zeros before everything.
+    /// The hash of the event at a position, removed or not; all zeros before everything.
     pub(crate) fn hash_at(&self, position: Position) -> Result<EventHash> {
         if position == Position::ZERO {
             return Ok(EventHash::from_bytes([0; 32]));
         }
-        let event = self.at(position)?;
-        event.map(|event| event.hash()).ok_or_else(|| {
-            StoreError::argument(format!("there is no event at position {position} yet"))
-        })
+        let kept = self.picture().kept(position.get())?;
+        kept.map(|kept| EventHash::from_bytes(kept.hash))
+            .ok_or_else(|| {
+                StoreError::argument(format!("there is no event at position {position} yet"))
+            })
     }
 
     /// The events of an entity, first to last.
@@ -252,7 +243,7 @@ impl View {
         self.query(Query::kind(kind))
     }
 
-    /// The revision of an entity's last event, zero if it has none.
+    /// The revision of an entity's last event, also if retention removed it; zero if it has none.
     ///
     /// # Errors
     /// `Argument` for a name that no entity can have.
@@ -269,18 +260,18 @@ impl View {
         self.at(event.previous_position())
     }
 
-    /// What the submission with this idempotency key wrote.
+    /// What the submission with this idempotency key wrote, also if retention removed it since.
     ///
     /// # Errors
     /// `Argument` for an empty or too long key.
     pub fn receipt(&self, key: impl AsRef<[u8]>) -> Result<Option<Vec<Receipt>>> {
         name::check_key(key.as_ref())?;
         let picture = self.picture();
-        let Some(hit) = picture.by_key(&key_digest(key.as_ref()), 0)? else {
+        let first = picture.position_of_key(&key_digest(key.as_ref()), 0)?;
+        let Some(first) = first.map(|at| picture.kept(at)).transpose()?.flatten() else {
             return Ok(None);
         };
-        let mut receipts =
-            receipts_of(&picture, hit.event.position().get(), hit.event.batch_len())?;
+        let mut receipts = receipts_of(&picture, first.position, first.batch.len)?;
         receipts
             .iter_mut()
             .for_each(|r| r.durable = r.position.get() <= self.durable);

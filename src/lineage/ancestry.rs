@@ -65,7 +65,7 @@ impl View {
         let wanted = position_of(&picture, a.into())?;
         let mut frontier = BTreeSet::from([position_of(&picture, b.into())?]);
         while let Some(position) = frontier.pop_last().filter(|position| *position > wanted) {
-            let Some(hit) = picture.kept_at(position)? else {
+            let Some(hit) = picture.event_at(position)? else {
                 continue;
             };
             for parent in parents_of(&picture, &hit.event) {
@@ -116,7 +116,7 @@ impl View {
         frontier.paint(position_of(&picture, b.into())?, FROM_B);
         let mut best = Vec::new();
         while let Some((position, mut paint)) = frontier.pop() {
-            let Some(hit) = picture.kept_at(position)? else {
+            let Some(hit) = picture.event_at(position)? else {
                 continue;
             };
             if paint == FROM_A | FROM_B {
@@ -143,7 +143,7 @@ fn parents_of<'a>(
         ..*picture
     };
     event.parents().map(move |id| {
-        below.position_of(id.as_bytes())?.ok_or_else(|| {
+        below.position_of(id.as_bytes(), 0)?.ok_or_else(|| {
             StoreError::corrupt(format!(
                 "the parent {id} of event {position} is not below it; rebuild the index from the log"
             ))
@@ -167,7 +167,7 @@ impl Ancestors {
     fn advance(&mut self) -> Result<Option<Event>> {
         let picture = self.view.picture();
         while let Some(position) = self.frontier.pop_last() {
-            let Some(hit) = picture.kept_at(position)? else {
+            let Some(hit) = picture.event_at(position)? else {
                 continue;
             };
             self.left -= 1;

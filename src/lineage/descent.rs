@@ -100,7 +100,7 @@ impl Descendants {
                 continue;
             }
             self.last = position;
-            let kept = self.view.picture().kept_at(position)?;
+            let kept = self.view.picture().event_at(position)?;
             let Some(event) = kept.map(Hit::owned) else {
                 continue;
             };

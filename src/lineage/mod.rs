@@ -5,6 +5,8 @@
 
 pub(crate) mod ancestry;
 pub(crate) mod descent;
+#[cfg(test)]
+mod removed_tests;
 
 use crate::error::{Result, StoreError};
 use crate::event::id::EventId;
@@ -12,7 +14,7 @@ use crate::index::picture::Picture;
 
 /// The position of an event that was asked for.
 fn position_of(picture: &Picture<'_>, id: EventId) -> Result<u64> {
-    picture.position_of(id.as_bytes())?.ok_or_else(|| {
+    picture.position_of(id.as_bytes(), 0)?.ok_or_else(|| {
         StoreError::not_found(format!(
             "there is no event {id} up to position {}; ask for one that exists",
             picture.upto

@@ -13,7 +13,7 @@ use crate::event::payload;
 use crate::event::position::{Position, Revision};
 use crate::event::timestamp::Timestamp;
 use crate::format::crc::Seed;
-use crate::format::record::{KeyDigests, RecordLayout};
+use crate::format::record::RecordLayout;
 use crate::log::segment::Segment;
 use crate::sync::Arc;
 
@@ -45,11 +45,6 @@ impl<'a> EventRef<'a> {
             segment,
             seed,
         }
-    }
-
-    /// The digests of the submission's key and content, in its first event.
-    pub(crate) fn key(&self) -> Option<KeyDigests> {
-        self.layout.key(self.frame)
     }
 
     /// The same event, owned: it keeps its segment mapped, and copies no payload.

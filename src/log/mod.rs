@@ -9,3 +9,6 @@ pub(crate) mod plan;
 pub(crate) mod scan;
 pub(crate) mod seal;
 pub(crate) mod segment;
+
+#[cfg(test)]
+pub(crate) mod stubbing;

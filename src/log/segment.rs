@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use crate::error::{Result, StoreError};
 use crate::format::crc::Seed;
 use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader};
-use crate::format::record::Record;
+use crate::format::record::{Kept, Record};
 use crate::format::segment::SegmentHeader;
 use crate::io::{Access, Disk, DiskFile, Map};
 use crate::log::event::EventRef;
@@ -119,18 +119,15 @@ impl Segment {
         })
     }
 
-    /// When the event at `offset` was recorded; a stub still says so.
-    pub(crate) fn recorded_at(
+    /// What the event at `offset` and the stub that retention may have left there have in common.
+    pub(crate) fn kept(
         &self,
         offset: u64,
         position: u64,
         staged: Option<Staged<'_>>,
-    ) -> Result<u64> {
+    ) -> Result<Kept> {
         let (frame, record) = self.record(self.mapped()?, offset, position, staged)?;
-        Ok(match record {
-            Record::Event(layout) => layout.recorded_at(frame),
-            Record::Stub(stub) => stub.recorded_at,
-        })
+        Ok(record.kept(frame, position))
     }
 
     fn record<'a>(
