@@ -72,6 +72,8 @@ macro_rules! describe_event {
         }
 
         /// Names the story; by default it is the first parent's, else the event's own id.
+        ///
+        /// Of a parent that retention removed only the id is left, and names the story.
         #[must_use]
         pub fn correlation(mut self, id: impl Into<CorrelationId>) -> Self {
             self.extras.correlation = Some(id.into());

@@ -1,7 +1,8 @@
 //! What led to an event: its ancestors, nearest first, and the nearest that two events share.
 //!
 //! A walk by descending position meets an event only after all of its children, so that each is looked at once, with no
-//! memory of those that were. What retention emptied has lost its parents: a walk passes it over and goes no further there.
+//! memory of those that were. What retention removed has lost its parents: a walk passes it over and goes no further
+//! there, and one that would begin there is told so.
 //! Runs on the thread that asks.
 
 use std::cmp::Ordering;
@@ -21,6 +22,9 @@ impl View {
     /// They are looked for as they are asked for. Memory is eight bytes or so for each event whose turn has not come and
     /// that is a parent of one that was given: the width of the graph, not its length.
     ///
+    /// An event that retention removed is passed over, and so is what led to it and to no kept event that is found: its
+    /// stub does not name its parents.
+    ///
     /// ```
     /// use quipu::prelude::*;
     ///
@@ -39,7 +43,7 @@ impl View {
     /// ```
     ///
     /// # Errors
-    /// `NotFound` when there is no such event in this view; `Corrupt` when it is damaged.
+    /// `NotFound` when there is no such event in this view or retention removed it; `Corrupt` when it is damaged.
     pub fn walk_ancestors(&self, id: impl Into<EventId>, limit: usize) -> Result<Ancestors> {
         let picture = self.picture();
         let position = position_of(&picture, id.into())?;
@@ -56,14 +60,18 @@ impl View {
 
     /// Whether the first event caused the second, directly or through others; an event did not cause itself.
     ///
-    /// It looks at ancestors of the second that come after the first, and stops when there are no more.
+    /// It looks at ancestors of the second that come after the first, and stops when there are no more. It finds no way
+    /// through events that retention removed; the first may be one itself.
     ///
     /// # Errors
-    /// `NotFound` when one of them is not in this view; `Corrupt` when an event on the way is damaged.
+    /// `NotFound` when one of them is not in this view or retention removed the second, so that nothing is known of its
+    /// causes; `Corrupt` when an event on the way is damaged.
     pub fn is_ancestor(&self, a: impl Into<EventId>, b: impl Into<EventId>) -> Result<bool> {
         let picture = self.picture();
         let wanted = position_of(&picture, a.into())?;
-        let mut frontier = BTreeSet::from([position_of(&picture, b.into())?]);
+        let caused = position_of(&picture, b.into())?;
+        picture.at(caused)?;
+        let mut frontier = BTreeSet::from([caused]);
         while let Some(position) = frontier.pop_last().filter(|position| *position > wanted) {
             let Some(hit) = picture.event_at(position)? else {
                 continue;
@@ -84,7 +92,8 @@ impl View {
     /// event. Here an event counts as its own ancestor, as for `git merge-base --all`.
     ///
     /// There is one, or none, where history only splits; two and more where branches were merged crosswise. Memory is the
-    /// width of the graph, as for [`View::walk_ancestors`].
+    /// width of the graph, as for [`View::walk_ancestors`]. An event that retention removed is never one, nor is what is
+    /// reached through it alone.
     ///
     /// ```
     /// use quipu::prelude::*;
@@ -104,7 +113,8 @@ impl View {
     /// ```
     ///
     /// # Errors
-    /// As [`View::is_ancestor`].
+    /// `NotFound` when one of them is not in this view or retention removed it; `Corrupt` when an event on the way is
+    /// damaged.
     pub fn common_ancestors(
         &self,
         a: impl Into<EventId>,
@@ -112,8 +122,11 @@ impl View {
     ) -> Result<Vec<Event>> {
         let picture = self.picture();
         let mut frontier = Painted::default();
-        frontier.paint(position_of(&picture, a.into())?, FROM_A);
-        frontier.paint(position_of(&picture, b.into())?, FROM_B);
+        for (id, paint) in [(a.into(), FROM_A), (b.into(), FROM_B)] {
+            let position = position_of(&picture, id)?;
+            picture.at(position)?;
+            frontier.paint(position, paint);
+        }
         let mut best = Vec::new();
         while let Some((position, mut paint)) = frontier.pop() {
             let Some(hit) = picture.event_at(position)? else {

@@ -22,6 +22,9 @@ impl View {
     /// They are looked for as they are asked for; what is not among them is not touched, however long the log is. Memory is
     /// some 24 bytes for each event that was given and has more children to come.
     ///
+    /// The event may be one that retention removed: it is still a parent. Removed descendants are passed over, and what
+    /// they led to is among those that are given only where it is reached through kept events, too.
+    ///
     /// ```
     /// use quipu::prelude::*;
     ///

@@ -46,7 +46,20 @@ mod tests {
         assert!(view.is_ancestor(id(6), id(8)).unwrap());
         let shared = view.common_ancestors(id(7), id(8)).unwrap();
         assert_eq!(positions(&mut shared.into_iter().map(Ok)), [7]);
-        let error = view.walk_ancestors(id(6), 1).unwrap_err();
-        assert_eq!(error.kind(), StoreErrorKind::NotFound);
+        let refused = [
+            view.walk_ancestors(id(6), 1).map(drop),
+            view.is_ancestor(id(1), id(6)).map(drop),
+            view.common_ancestors(id(8), id(6)).map(drop),
+            view.common_ancestors(id(6), id(8)).map(drop),
+        ];
+        for error in refused.map(Result::unwrap_err) {
+            assert_eq!(error.kind(), StoreErrorKind::NotFound);
+            assert!(
+                error
+                    .to_string()
+                    .contains("event 6 was removed by retention"),
+                "{error}"
+            );
+        }
     }
 }
