@@ -50,6 +50,8 @@ pub use crate::index::read_options::ReadOptions;
 pub use crate::index::view::{EventRefs, Events, Head, View};
 pub use crate::lineage::ancestry::Ancestors;
 pub use crate::lineage::descent::Descendants;
+pub use crate::lineage::verification::{Damage, MAX_NAMED_DAMAGES, Verification};
+pub use crate::lineage::verify::VerifyOptions;
 pub use crate::log::event::{Event, EventRef};
 pub use crate::options::{
     Control, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_PAYLOAD_BYTES, MAX_QUEUE_CAPACITY,

@@ -239,11 +239,9 @@ pub enum Control {
 }
 
 /// Whom a long piece of work tells how far it has come: nobody, unless the caller asked.
-#[allow(dead_code, reason = "verification, snapshots and compaction follow")]
 #[derive(Default)]
 pub(crate) struct Listening(Option<Box<dyn FnMut(Progress) -> Control + Send>>);
 
-#[allow(dead_code, reason = "verification, snapshots and compaction follow")]
 impl Listening {
     pub(crate) fn new(callback: impl FnMut(Progress) -> Control + Send + 'static) -> Self {
         Self(Some(Box::new(callback)))

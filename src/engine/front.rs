@@ -87,6 +87,15 @@ impl Front {
         )
     }
 
+    /// All that readers see at this moment.
+    ///
+    /// # Errors
+    /// As [`Front::view`].
+    pub(crate) fn picture(&self) -> Result<Published> {
+        self.look()?;
+        Ok(self.published.read().clone())
+    }
+
     /// The end of what readers see at this moment.
     ///
     /// # Errors

@@ -146,6 +146,11 @@ impl Layer {
         }
     }
 
+    /// Whether it is a sealed segment, and so its footer.
+    pub(crate) fn is_sealed(&self) -> bool {
+        matches!(&self.rows, Rows::Fixed(fixed) if matches!(fixed.source, Source::Footer { .. }))
+    }
+
     /// The mutable index of a live layer; only the holder of the writer's turn changes it.
     pub(crate) fn live_index(&self) -> Option<&RwLock<LiveIndex>> {
         match &self.rows {
@@ -433,18 +438,10 @@ impl Layer {
     }
 
     fn open_footer(&self, slot: &RwLock<Option<Arc<Sidx>>>, source: &Source) -> Result<Arc<Sidx>> {
-        let Source::Footer { store_id, .. } = source else {
+        if matches!(source, Source::Checkpoint) {
             return Err(StoreError::corrupt("the checkpoint's index is not open"));
-        };
-        let (map, name) = (self.segment.map()?, self.segment.name());
-        let sidx = Sidx::open_at_end(
-            Arc::clone(map),
-            map.len(),
-            store_id,
-            self.segment.number(),
-            &name,
-        )?;
-        let sidx = Arc::new(sidx);
+        }
+        let sidx = Arc::new(open_footer(&self.segment)?);
         *slot.write() = Some(Arc::clone(&sidx));
         Ok(sidx)
     }
@@ -487,6 +484,19 @@ impl Layer {
         *slot.write() = Some(Arc::clone(&sidx));
         Ok(sidx)
     }
+}
+
+/// The footer at the end of a segment's file.
+pub(crate) fn open_footer(segment: &Segment) -> Result<Sidx> {
+    let map = segment.map()?;
+    let (store_id, number) = (segment.store_id(), segment.number());
+    Sidx::open_at_end(
+        Arc::clone(map),
+        map.len(),
+        store_id,
+        number,
+        &segment.name(),
+    )
 }
 
 /// The side file that replaces a damaged footer, read whole once so that it does not fail later.

@@ -3,10 +3,10 @@
 //! It is derived, and may be missing, stale or damaged: then it denies nothing. It says no only where its checksums
 //! hold and it merges exactly the footers that it was made for. Any thread asks.
 
-use crate::error::{Result, StoreError};
+use crate::error::{Result, StoreError, StoreErrorKind};
 use crate::format::run::{PAGE_BYTES, RUN_SEGMENTS, RunHead};
 use crate::format::sidx::{Axis16, FILTER_BLOCK_BYTES, Probe};
-use crate::index::layer::map_whole;
+use crate::index::layer::{Layer, map_whole};
 use crate::io::{Disk, Map};
 use crate::log::files::{decode_error, run_name};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,6 +21,14 @@ pub(crate) struct Run {
     filter: OnceLock<Option<Filter>>,
     /// Publishes nothing: a page was found that does not hold, so that the file is to be made again.
     damaged: AtomicBool,
+}
+
+/// What a run was found to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RunCheck {
+    Sound,
+    /// Its checksums hold, and it says of a key that is there that it is not.
+    Denies,
 }
 
 #[derive(Debug)]
@@ -76,6 +84,40 @@ impl Run {
     /// Whether a part of the file was found damaged.
     pub(crate) fn is_damaged(&self) -> bool {
         self.damaged.load(Ordering::Relaxed)
+    }
+
+    /// Reads the file once more, whole, and asks it for every key of the segments that it merges; for a verification.
+    ///
+    /// One that is not there is sound: it denies nothing.
+    pub(crate) fn check<'a>(
+        &self,
+        merged: impl Iterator<Item = &'a Arc<Layer>>,
+    ) -> Result<RunCheck> {
+        let filter = match self.open() {
+            Ok(filter) => filter,
+            Err(error) if error.kind() == StoreErrorKind::NotFound => return Ok(RunCheck::Sound),
+            Err(error) => return Err(error),
+        };
+        let pages = filter.head.filter_bytes().div_ceil(PAGE_BYTES);
+        if (0..pages).any(|page| filter.touch(page).is_none()) {
+            return Err(StoreError::corrupt("a page of the filter does not hold"));
+        }
+        let mut denied = false;
+        for layer in merged {
+            let asked = layer.with(|index| {
+                index.each_key(|axis, key| {
+                    denied |= filter.may_contain(axis, key) == Some(false);
+                    Ok(())
+                })
+            });
+            if let Err(error) = asked {
+                tracing::debug!(%error, "a footer that cannot be asked is reported where it stands");
+            }
+        }
+        Ok(match denied {
+            true => RunCheck::Denies,
+            false => RunCheck::Sound,
+        })
     }
 
     fn filter(&self) -> Option<&Filter> {

@@ -41,16 +41,28 @@ impl From<WriteError> for io::Error {
 
 /// Fills `buffer` from `offset`; `UnexpectedEof` when the file ends before.
 pub(crate) fn read_exact_at(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    match read_upto_at(file, buffer, offset)? == buffer.len() {
+        true => Ok(()),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+/// Fills `buffer` from `offset` as far as the file goes; how many bytes that were.
+pub(crate) fn read_upto_at(
+    file: &dyn DiskFile,
+    buffer: &mut [u8],
+    offset: u64,
+) -> io::Result<usize> {
     let mut read = 0;
     while let Some(rest) = buffer.get_mut(read..).filter(|rest| !rest.is_empty()) {
         let from = place(offset, read)?;
         match retried(|| file.read_at(rest, from))? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            0 => break,
             count if count > rest.len() => return Err(too_much()),
             count => read += count,
         }
     }
-    Ok(())
+    Ok(read)
 }
 
 /// Writes all of `bytes` at `offset`.

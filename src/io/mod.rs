@@ -40,7 +40,7 @@ pub use memory::MemoryDisk;
 pub use real::RealDisk;
 pub use watch::Watch;
 
-pub(crate) use exact::{read_exact_at, write_all_at};
+pub(crate) use exact::{read_exact_at, read_upto_at, write_all_at};
 pub(crate) use overlay::Overlay;
 pub(crate) use replace::replace;
 

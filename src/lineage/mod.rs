@@ -1,12 +1,17 @@
-//! Can we prove it? The graph of causes: what led to an event, and what it led to.
+//! Can we prove it? The graph of causes, and the verification of everything that the log says of itself.
 //!
 //! Parents stand below their children, in every store and batch, so that positions are an order of the graph. Runs on the
 //! thread that asks.
 
 pub(crate) mod ancestry;
+mod derived;
 pub(crate) mod descent;
+mod proof;
+mod recent;
 #[cfg(test)]
 mod removed_tests;
+pub(crate) mod verification;
+pub(crate) mod verify;
 
 use crate::error::{Result, StoreError};
 use crate::event::id::EventId;

@@ -4,6 +4,7 @@ pub(crate) mod active;
 pub(crate) mod apply;
 pub(crate) mod event;
 pub(crate) mod files;
+pub(crate) mod hashes;
 pub(crate) mod look;
 pub(crate) mod plan;
 pub(crate) mod scan;

@@ -10,7 +10,7 @@ use crate::format::crc::Seed;
 use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::format::group::{COMMIT_BYTES, Commit, GROUP_HEADER_BYTES, GroupHeader, GroupSum};
 use crate::format::segment::{SEGMENT_PAGE_BYTES, SegmentHeader};
-use crate::io::{DiskFile, read_exact_at};
+use crate::io::{DiskFile, read_upto_at};
 use crate::log::files::decode_error;
 use crate::sync::Arc;
 
@@ -130,6 +130,10 @@ impl Scan {
         self.file_bytes = self.file_bytes.min(end);
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn file_bytes(&self) -> u64 {
         self.file_bytes
     }
@@ -240,9 +244,11 @@ impl Scan {
             })?;
             self.window.resize(want, 0);
             self.window_start = start;
-            read_exact_at(&*self.file, &mut self.window, start).map_err(|e| {
+            // Sealing may cut off meanwhile what stands behind the log: the window is wanted, only `len` is needed.
+            let read = read_upto_at(&*self.file, &mut self.window, start).map_err(|e| {
                 StoreError::io(format_args!("reading {} at byte {start}", self.name), e)
             })?;
+            self.window.truncate(read);
         }
         self.in_window(start, len).ok_or_else(|| {
             StoreError::corrupt(format!(

@@ -137,14 +137,15 @@ pub(crate) fn is_blank_after(disk: &dyn Disk, number: u64, log_end: u64) -> Resu
 }
 
 /// Feeds frames to the index builder.
-struct Indexer {
+#[derive(Debug)]
+pub(crate) struct Indexer {
     builder: SidxBuilder,
     seed: crate::format::crc::Seed,
     first_recorded: Option<u64>,
 }
 
 impl Indexer {
-    fn new(header: &SegmentHeader) -> Self {
+    pub(crate) fn new(header: &SegmentHeader) -> Self {
         Self {
             builder: SidxBuilder::new(header.first_position),
             seed: header.seed(),
@@ -159,16 +160,19 @@ impl Indexer {
         position: u64,
         frame: &[u8],
     ) -> Result<()> {
-        let recorded_at = with_row(&self.seed, header.number, offset, position, frame, |row| {
-            let recorded_at = row.recorded_at;
-            self.builder.push(row);
-            recorded_at
-        })?;
-        self.first_recorded.get_or_insert(recorded_at);
-        Ok(())
+        let seed = self.seed.clone();
+        with_row(&seed, header.number, offset, position, frame, |row| {
+            self.push(row)
+        })
     }
 
-    fn finish(
+    /// Adds the row of the next event or stub.
+    pub(crate) fn push(&mut self, row: SidxRow<'_, TagList<'_>, ParentList<'_>>) {
+        self.first_recorded.get_or_insert(row.recorded_at);
+        self.builder.push(row);
+    }
+
+    pub(crate) fn finish(
         self,
         header: &SegmentHeader,
         tip: Tip,

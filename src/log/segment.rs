@@ -80,6 +80,10 @@ impl Segment {
         self.number
     }
 
+    pub(crate) fn store_id(&self) -> &[u8; 16] {
+        &self.store_id
+    }
+
     pub(crate) fn name(&self) -> String {
         segment_name(self.number)
     }

@@ -2,6 +2,8 @@
 
 use crate::error::Result;
 use crate::event::receipt::Receipt;
+use crate::lineage::verification::Verification;
+use crate::lineage::verify::{self, VerifyOptions};
 use crate::store::Store;
 
 impl Store {
@@ -29,5 +31,24 @@ impl Store {
     /// `NotFound` for an entity without events; otherwise as [`Store::append`].
     pub fn tombstone(&self, entity: &str) -> Result<Receipt> {
         self.engine()?.tombstone(entity)
+    }
+
+    /// Reads everything that the store shows at this moment and proves it: checksums, chain, hashes, links, indexes.
+    ///
+    /// It changes nothing, never holds up the writer, and goes on behind damage; open only for reading it does the same.
+    ///
+    /// # Errors
+    /// `Io` when something cannot be read; `Unsupported` for a newer format; `Closed`. Damage is no error of the call.
+    pub fn verify(&self) -> Result<Verification> {
+        self.verify_with(VerifyOptions::new())
+    }
+
+    /// Verifies as [`Store::verify`] does, and tells how far it is.
+    ///
+    /// # Errors
+    /// As [`Store::verify`], and `Cancelled` when the callback wants no more.
+    pub fn verify_with(&self, options: VerifyOptions) -> Result<Verification> {
+        self.front().check_open()?;
+        verify::verify(self.front(), options)
     }
 }

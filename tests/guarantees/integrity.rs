@@ -2,6 +2,8 @@
 
 use crate::support::golden::{self, Answers, Golden};
 use crate::support::power::Image;
+use quipu::Verification;
+use quipu::io::Disk;
 use quipu::prelude::*;
 
 const DAMAGE: [StoreErrorKind; 3] = [
@@ -148,6 +150,98 @@ fn events_behind_a_damaged_frame_are_not_absent_when_the_footer_is_damaged_too()
         }
         let stream: quipu::Result<Vec<_>> = store.stream("big:2").unwrap().collect();
         assert!(stream.is_err() || stream.unwrap().len() == 2);
+    }
+}
+
+/// Opens what is left: an error of the opening, or what a verification finds.
+fn verified(image: &Image) -> quipu::Result<Verification> {
+    let store = Store::open_with(golden::config(&image.disk()))?;
+    store.verify()
+}
+
+fn assert_found(image: &Image, what: &str) {
+    match verified(image) {
+        Ok(found) => assert!(
+            found.damages_found + found.repairable_found > 0,
+            "{what}: {found}"
+        ),
+        Err(error) => assert!(DAMAGE.contains(&error.kind()), "{what}: {error}"),
+    }
+}
+
+/// Of a segment every byte counts: log, footer, and the zeros between them.
+fn flip_and_verify(golden: &Golden, name: &str, step: usize) {
+    for at in (0..golden.image.files[name].len()).step_by(step) {
+        for bit in bits(at) {
+            let image = golden.with(name, |bytes| bytes[at] ^= 1 << bit);
+            assert_found(&image, &format!("{name}: bit {bit} of byte {at}"));
+        }
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_a_segment_is_found_by_verify() {
+    let step = if is_deep() { 1 } else { 5 };
+    flip_and_verify(&golden::closed(0), "segments/0000000001.seg", step);
+    let sealed = golden::closed(7);
+    let step = if is_deep() { 61 } else { 6007 };
+    for name in ["segments/0000000001.seg", "segments/0000000002.seg"] {
+        flip_and_verify(&sealed, name, step);
+        let len = sealed.image.files[name].len();
+        // Footer and what stands before it.
+        for at in (len.saturating_sub(20_000)..len).step_by(if is_deep() { 1 } else { 97 }) {
+            let image = sealed.with(name, |bytes| bytes[at] ^= 1 << (at % 8));
+            assert_found(&image, &format!("{name}: byte {at}"));
+        }
+    }
+}
+
+/// Damage in one segment does not end the verification: the others are gone through, and what could not be is counted.
+#[test]
+fn verify_goes_on_behind_damage_and_says_where_it_is() {
+    let golden = golden::closed(7);
+    let name = "segments/0000000001.seg";
+    let image = golden.with(name, |bytes| bytes[450_000] ^= 1);
+    let found = verified(&image).unwrap();
+    assert!(!found.is_sound());
+    assert_eq!(found.damages_found, 1, "{found}");
+    let damage = &found.damages[0];
+    assert_eq!(damage.file, name);
+    assert!((300_000..450_000).contains(&damage.offset), "{damage}");
+    assert_eq!(damage.position, Some(Position::new(2)));
+    assert_eq!(found.segments, 3);
+    let events = golden.answers.events.len() as u64;
+    assert!(found.unproven > 0 && found.events + 2 >= events, "{found}");
+}
+
+#[test]
+fn verify_finds_a_missing_file_under_an_open_store() {
+    let golden = golden::closed(7);
+    let disk = golden.image.disk();
+    let store = Store::open_with(golden::config(&disk)).unwrap();
+    disk.remove("segments/0000000001.seg").unwrap();
+    let found = store.verify().unwrap();
+    assert_eq!(found.damages_found, 1, "{found}");
+    assert_eq!(found.damages[0].file, "segments/0000000001.seg");
+}
+
+#[test]
+fn verify_tells_damage_of_derived_files_apart() {
+    let golden = golden::closed(7);
+    for (name, at) in [("checkpoint", 30), ("checkpoint", 4100), ("hint", 0)] {
+        let disk = golden.image.disk();
+        let store = Store::open_with(golden::config(&disk)).unwrap();
+        let mut bytes = golden.image.files[name].clone();
+        match name {
+            "hint" => bytes.fill(7),
+            _ => bytes[at] ^= 1,
+        }
+        let file = disk.open(name, quipu::io::Access::Write).unwrap();
+        file.write_at(&bytes, 0).unwrap();
+        let found = store.verify().unwrap();
+        assert!(found.is_sound(), "{name}: {found}");
+        assert_eq!(found.repairable_found, 1, "{name}: {found}");
+        assert_eq!(found.repairable[0].file, name);
     }
 }
 

@@ -1,0 +1,298 @@
+//! Verification of what is derived from the log: footers and their side files, the checkpoint, runs; and of the small files.
+//!
+//! An index is a pure function of its events, so that it is made again and compared byte for byte. One that fails its own
+//! checksums is only reported: readers notice and make it anew. One whose checksums hold and that says something else
+//! would make answers wrong, and is damage. Runs on the thread that verifies.
+
+use crate::error::{Result, StoreError, StoreErrorKind};
+use crate::format::checkpoint::Checkpoint;
+use crate::format::codec::DecodeError;
+use crate::format::hint::Slot;
+use crate::format::record::Record;
+use crate::format::run::RUN_SEGMENTS;
+use crate::format::segment::SegmentHeader;
+use crate::index::layer::{open_checkpoint, open_footer, open_side_index};
+use crate::index::layers::Layers;
+use crate::index::run::RunCheck;
+use crate::io::{Access, Disk, DiskFile, read_exact_at};
+use crate::lineage::proof::is_damage;
+use crate::lineage::verification::{Damage, Verification};
+use crate::log::files::{CHECKPOINT, HINT, MANIFEST, read_manifest, read_small, side_index_name};
+use crate::log::look;
+use crate::log::scan::Tip;
+use crate::log::seal::{Indexer, footer_start};
+use crate::log::segment::Segment;
+
+/// How much is compared at once, in bytes.
+const COMPARE_BYTES: usize = 256 * 1024;
+
+/// The checkpoint as it was when the verification began.
+#[derive(Debug, Default)]
+pub(super) struct Derived {
+    checkpoint: Option<Checkpoint>,
+    /// The index of the active segment in it, empty for none.
+    index: Vec<u8>,
+}
+
+/// The index of one segment, made again from its frames.
+#[derive(Debug)]
+pub(super) struct Indexing {
+    indexer: Indexer,
+    /// The last position that it covers.
+    last: u64,
+    place: Place,
+}
+
+/// Where the index stands that is to be the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Footer,
+    Checkpoint,
+}
+
+impl Indexing {
+    pub(super) fn push(&mut self, record: &Record, frame: &[u8], offset: u64) {
+        // A segment that is longer has no index, and is reported by the comparison.
+        if let Ok(offset) = u32::try_from(offset) {
+            self.indexer.push(record.row(frame, offset));
+        }
+    }
+
+    /// Whether it covers all that it should, at the end of a group.
+    pub(super) fn is_done(&self, position: u64) -> bool {
+        self.last == position
+    }
+}
+
+impl Derived {
+    /// Reads the small files and says what is wrong with them.
+    pub(super) fn open(disk: &dyn Disk, found: &mut Verification) -> Result<Self> {
+        let store_id = match read_manifest(disk) {
+            Ok(Some(manifest)) => manifest.store_id,
+            Ok(None) => {
+                found.damaged(whole(MANIFEST, "it is not there"));
+                return Ok(Self::default());
+            }
+            Err(error) if is_unusable(&error) => {
+                found.damaged(whole(MANIFEST, error));
+                return Ok(Self::default());
+            }
+            Err(error) => return Err(error),
+        };
+        check_hint(disk, &store_id, found)?;
+        match open_checkpoint(disk, &store_id) {
+            Ok(_) => Self::of_checkpoint(disk),
+            Err(error) if is_unusable(&error) => {
+                found.repairable(whole(CHECKPOINT, error));
+                Ok(Self::default())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn of_checkpoint(disk: &dyn Disk) -> Result<Self> {
+        let bytes = read_small(disk, CHECKPOINT)?.unwrap_or_default();
+        let Ok((checkpoint, index)) = Checkpoint::decode(&bytes) else {
+            return Ok(Self::default());
+        };
+        let place = usize::try_from(index.start)
+            .ok()
+            .zip(usize::try_from(index.end).ok());
+        let index = place.and_then(|(start, end)| bytes.get(start..end));
+        Ok(Self {
+            checkpoint: Some(checkpoint),
+            index: index.unwrap_or_default().to_vec(),
+        })
+    }
+
+    /// What is to be made again of the segment with this header; `sealed_last` is the last position of a sealed one.
+    pub(super) fn indexing(
+        &self,
+        header: &SegmentHeader,
+        sealed_last: Option<u64>,
+    ) -> Option<Indexing> {
+        let (last, place) = match (sealed_last, &self.checkpoint) {
+            (Some(last), _) => (last, Place::Footer),
+            (None, Some(checkpoint))
+                if checkpoint.active_segment == header.number && !self.index.is_empty() =>
+            {
+                (checkpoint.last_position, Place::Checkpoint)
+            }
+            _ => return None,
+        };
+        Some(Indexing {
+            indexer: Indexer::new(header),
+            last,
+            place,
+        })
+    }
+
+    /// Compares what was made again with what is there.
+    pub(super) fn compare(
+        &self,
+        disk: &dyn Disk,
+        segment: &Segment,
+        (header, tip): (&SegmentHeader, Tip),
+        indexing: Indexing,
+        found: &mut Verification,
+    ) -> Result<()> {
+        let (_, index) = indexing.indexer.finish(header, tip, 0)?;
+        match indexing.place {
+            Place::Footer => {
+                compare_footer(disk, segment, tip.mark.offset, &index, found)?;
+                compare_side_index(disk, segment, &index, found)
+            }
+            Place::Checkpoint => {
+                // Its checksums held when it was opened.
+                if index != self.index {
+                    found.damaged(whole(
+                        CHECKPOINT,
+                        "its index is not that of the events; delete the file",
+                    ));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Checks every run, once the footers that they merge were compared.
+    pub(super) fn check_runs(layers: &Layers, found: &mut Verification) -> Result<()> {
+        for (number, run) in layers.runs.iter().enumerate() {
+            let merged = layers
+                .all
+                .iter()
+                .skip(number * RUN_SEGMENTS)
+                .take(RUN_SEGMENTS);
+            match run.check(merged) {
+                Ok(RunCheck::Sound) => {}
+                Ok(RunCheck::Denies) => found.damaged(whole(
+                    &run.name(),
+                    "it denies what is in its segments; delete the file and open the store again",
+                )),
+                Err(error) if is_unusable(&error) => found.repairable(whole(&run.name(), error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The two slots of the hint: one that holds is enough, as one may be just being written.
+fn check_hint(disk: &dyn Disk, store_id: &[u8; 16], found: &mut Verification) -> Result<()> {
+    let bytes = read_small(disk, HINT)?.unwrap_or_default();
+    if bytes.iter().any(|byte| *byte != 0)
+        && let Err(DecodeError::Corrupt(why) | DecodeError::Unsupported(why)) =
+            Slot::newest(&bytes, store_id)
+    {
+        found.repairable(whole(HINT, why));
+    }
+    Ok(())
+}
+
+fn compare_footer(
+    disk: &dyn Disk,
+    segment: &Segment,
+    log_end: u64,
+    index: &[u8],
+    found: &mut Verification,
+) -> Result<()> {
+    let name = segment.name();
+    let file = look::open(disk, &name, Access::Read)?;
+    let start = footer_start(log_end);
+    let mut expected = vec![0; usize::try_from(start - log_end).unwrap_or_default()];
+    expected.extend_from_slice(index);
+    let Some(at) = first_difference(&*file, &name, &expected, log_end)? else {
+        return Ok(());
+    };
+    let damage = |what: String| Damage {
+        file: name.clone(),
+        offset: at,
+        position: None,
+        what,
+    };
+    if at < start {
+        found.repairable(damage(String::from(
+            "between log and footer stands something; nothing reads it",
+        )));
+        return Ok(());
+    }
+    match open_footer(segment).and_then(|footer| footer.check_blocks()) {
+        Ok(()) => found.damaged(damage(String::from(
+            "the footer is not that of the segment's events, though its checksums hold",
+        ))),
+        Err(error) if is_unusable(&error) => {
+            found.repairable(damage(format!("the footer: {error}")))
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+fn compare_side_index(
+    disk: &dyn Disk,
+    segment: &Segment,
+    index: &[u8],
+    found: &mut Verification,
+) -> Result<()> {
+    let name = side_index_name(segment.number());
+    let Some(bytes) = read_small(disk, &name)?.filter(|bytes| bytes != index) else {
+        return Ok(());
+    };
+    let at = bytes.iter().zip(index).take_while(|(a, b)| a == b).count();
+    match open_side_index(disk, segment.store_id(), segment.number()) {
+        Ok(_) => found.damaged(Damage {
+            offset: at as u64,
+            ..whole(&name, "it is not the index of its segment; delete the file")
+        }),
+        Err(error) if is_unusable(&error) => found.repairable(Damage {
+            offset: at as u64,
+            ..whole(&name, error)
+        }),
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// Where a file differs from `expected`, which should fill it from `start` to its end.
+fn first_difference(
+    file: &dyn DiskFile,
+    name: &str,
+    expected: &[u8],
+    start: u64,
+) -> Result<Option<u64>> {
+    let fail = |e| StoreError::io(format_args!("reading {name}"), e);
+    let end = file.len().map_err(fail)?;
+    let there = usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX);
+    let common = expected
+        .get(..there.min(expected.len()))
+        .unwrap_or_default();
+    let mut window = vec![0; COMPARE_BYTES];
+    for (chunk, at) in common
+        .chunks(COMPARE_BYTES)
+        .zip((start..).step_by(COMPARE_BYTES))
+    {
+        let part = window.get_mut(..chunk.len()).unwrap_or_default();
+        read_exact_at(file, part, at).map_err(fail)?;
+        if part != chunk {
+            let same = part.iter().zip(chunk).take_while(|(a, b)| a == b).count();
+            return Ok(Some(at + same as u64));
+        }
+    }
+    let whole = there == expected.len();
+    Ok((!whole).then_some(start + common.len() as u64))
+}
+
+/// Damage of a file as a whole.
+fn whole(file: &str, what: impl ToString) -> Damage {
+    Damage {
+        file: file.to_owned(),
+        offset: 0,
+        position: None,
+        what: what.to_string(),
+    }
+}
+
+/// Whether bytes were read and are not what they should be.
+fn is_unusable(error: &StoreError) -> bool {
+    is_damage(error) || error.kind() == StoreErrorKind::Unsupported
+}
