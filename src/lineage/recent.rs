@@ -44,11 +44,14 @@ impl<T: Copy> Recent<T> {
         }
     }
 
-    /// The upper bits of a multiplication (Knuth's), as ids may be anything.
+    /// Both halves are mixed, as ids may be anything.
     fn place(&self, key: &[u8; 16]) -> usize {
-        let key = u128::from_le_bytes(*key);
-        let mixed = key.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835) >> 96;
-        usize::try_from(mixed).unwrap_or_default() & (self.0.len() - 1)
+        let (halves, _) = key.as_chunks::<8>();
+        let mixed = halves.iter().fold(0, |sum, half| {
+            let bits = (sum ^ u64::from_le_bytes(*half)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            (bits ^ (bits >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        });
+        usize::try_from(mixed >> 32).unwrap_or_default() & (self.0.len() - 1)
     }
 }
 
