@@ -6,6 +6,8 @@
 pub(crate) mod ancestry;
 mod derived;
 pub(crate) mod descent;
+#[cfg(test)]
+mod forged_tests;
 mod proof;
 mod recent;
 #[cfg(test)]
