@@ -296,3 +296,158 @@ fn whole(file: &str, what: impl ToString) -> Damage {
 fn is_unusable(error: &StoreError) -> bool {
     is_damage(error) || error.kind() == StoreErrorKind::Unsupported
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::coordinate::Coordinate;
+    use crate::event::kind::EventKind;
+    use crate::format::run::{RunBuilder, RunHead};
+    use crate::format::sidx::SidxRow;
+    use crate::io::{MemoryDisk, write_all_at};
+    use crate::log::files::segment_name;
+    use crate::log::look::{list_segments, read_header};
+    use crate::log::scan::{Scan, Step};
+    use crate::options::{MIN_SEGMENT_BYTES, StoreConfig};
+    use crate::store::Store;
+    use crate::sync::Arc;
+
+    fn config(disk: &Arc<MemoryDisk>) -> StoreConfig {
+        let disk: Arc<MemoryDisk> = Arc::clone(disk);
+        StoreConfig::on_disk(disk).segment_bytes(MIN_SEGMENT_BYTES)
+    }
+
+    /// A closed store of `events` events, three of which fill a segment.
+    fn closed(events: u32) -> Arc<MemoryDisk> {
+        let disk = Arc::new(MemoryDisk::new());
+        let store = Store::open_with(config(&disk)).unwrap();
+        let (place, kind) = (Coordinate::new("e", "s").unwrap(), EventKind::literal("k"));
+        for _ in 0..events {
+            store
+                .append(&place, kind.clone(), &"x".repeat(350_000))
+                .unwrap();
+        }
+        store.close().unwrap();
+        disk
+    }
+
+    /// The index of segment 1 with another kind for the first event, and where the footer begins.
+    fn forged_index(disk: &MemoryDisk) -> (Vec<u8>, u64) {
+        let store_id = read_manifest(disk).unwrap().unwrap().store_id;
+        let listed = list_segments(disk).unwrap()[0];
+        let header = read_header(disk, listed, &store_id).unwrap().unwrap();
+        let name = segment_name(1);
+        let file = look::open(disk, &name, Access::Read).unwrap();
+        let mut scan = Scan::begin(file, name, &header).unwrap();
+        let mut indexer = Indexer::new(&header);
+        while let Step::Group(group) = scan.step().unwrap() {
+            let push = |offset, position, frame: &[u8]| {
+                let record = Record::decode(frame, &header.seed(), offset, position).unwrap();
+                let row = record.row(frame, u32::try_from(offset).unwrap());
+                match position {
+                    1 => indexer.push(SidxRow {
+                        kind: "other",
+                        ..row
+                    }),
+                    _ => indexer.push(row),
+                }
+                Ok(())
+            };
+            scan.frames(&group, push).unwrap();
+        }
+        let start = footer_start(scan.tip.mark.offset);
+        (indexer.finish(&header, scan.tip, 0).unwrap().1, start)
+    }
+
+    fn only_damage(disk: &Arc<MemoryDisk>) -> (String, String) {
+        let found = Store::open_with(config(disk)).unwrap().verify().unwrap();
+        assert_eq!(
+            (found.damages_found, found.repairable_found),
+            (1, 0),
+            "{found}"
+        );
+        let damage = found.damages.into_iter().next().unwrap();
+        (damage.file, damage.what)
+    }
+
+    #[test]
+    fn a_footer_whose_checksums_hold_and_that_says_something_else_is_damage() {
+        let disk = closed(7);
+        let (index, start) = forged_index(&disk);
+        let file = look::open(&*disk, &segment_name(1), Access::Write).unwrap();
+        write_all_at(&*file, &index, start).unwrap();
+        file.set_len(start + index.len() as u64).unwrap();
+        let (file, what) = only_damage(&disk);
+        assert_eq!(file, segment_name(1));
+        assert!(what.contains("its checksums hold"), "{what}");
+    }
+
+    #[test]
+    fn so_is_a_side_index() {
+        let disk = closed(7);
+        let (index, _) = forged_index(&disk);
+        let name = side_index_name(1);
+        let file = disk.open(&name, Access::CreateNew).unwrap();
+        write_all_at(&*file, &index, 0).unwrap();
+        assert_eq!(only_damage(&disk).0, name);
+    }
+
+    #[test]
+    fn so_is_the_index_in_a_checkpoint() {
+        let disk = closed(2);
+        let (index, _) = forged_index(&disk);
+        let bytes = read_small(&*disk, CHECKPOINT).unwrap().unwrap();
+        let (checkpoint, _) = Checkpoint::decode(&bytes).unwrap();
+        let file = look::open(&*disk, CHECKPOINT, Access::Write).unwrap();
+        let forged = checkpoint.encode(&index);
+        write_all_at(&*file, &forged, 0).unwrap();
+        file.set_len(forged.len() as u64).unwrap();
+        let (file, what) = only_damage(&disk);
+        assert_eq!(file, CHECKPOINT);
+        assert!(what.contains("delete the file"), "{what}");
+    }
+
+    #[test]
+    fn so_is_a_run_that_denies_what_is_there_and_a_damaged_one_is_made_again() {
+        let disk = closed(55);
+        let name = crate::log::files::run_name(1, RUN_SEGMENTS as u64);
+        // Upkeep may have had no time to make it.
+        let store = Store::open_with(config(&disk)).unwrap();
+        while read_small(&*disk, &name).unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        assert!(store.verify().unwrap().is_sound());
+        store.close().unwrap();
+        let head = RunHead::decode(&read_small(&*disk, &name).unwrap().unwrap()).unwrap();
+        let blank = RunBuilder::new(
+            RunHead {
+                filter_blocks: 0,
+                ..head
+            },
+            9,
+        )
+        .unwrap()
+        .finish();
+        let file = look::open(&*disk, &name, Access::Write).unwrap();
+        write_all_at(&*file, &blank, 0).unwrap();
+        file.set_len(blank.len() as u64).unwrap();
+        assert_eq!(only_damage(&disk).0, name);
+        let store = Store::open_with(config(&disk)).unwrap();
+        write_all_at(&*file, b"q", blank.len() as u64 - 1).unwrap();
+        let found = store.verify().unwrap();
+        assert!(found.is_sound(), "{found}");
+        assert_eq!(found.repairable_found, 1, "{found}");
+        assert_eq!(found.repairable[0].file, name);
+    }
+
+    #[test]
+    fn a_damaged_manifest_is_damage() {
+        let disk = closed(1);
+        let store = Store::open_with(config(&disk)).unwrap();
+        let file = look::open(&*disk, MANIFEST, Access::Write).unwrap();
+        write_all_at(&*file, &[7], 40).unwrap();
+        let found = store.verify().unwrap();
+        assert_eq!(found.damages_found, 1, "{found}");
+        assert_eq!(found.damages[0].file, MANIFEST);
+    }
+}
