@@ -6,12 +6,13 @@
 
 use crate::error::{Result, StoreError, StoreErrorKind};
 use crate::format::checkpoint::{Checkpoint, SealedEntry as SealedSegment};
+use crate::format::manifest::Manifest;
 use crate::format::segment::SegmentHeader;
 use crate::format::sidx::{TRAILER_BYTES, Trailer};
 use crate::index::layer::{Layer, Source, Span, open_checkpoint, open_side_index};
 use crate::index::sidx::Sidx;
 use crate::io::{Access, Disk, read_exact_at};
-use crate::log::files::{decode_error, segment_name};
+use crate::log::files::{SegmentFile, decode_error};
 use crate::log::look::{self, Listed};
 use crate::log::plan::{Before, FooterEvidence, FooterVerdict, continues, judge_footer};
 use crate::log::scan::Mark;
@@ -38,34 +39,50 @@ pub(crate) fn read_checkpoint(
 pub(crate) fn header_of(
     disk: &dyn Disk,
     listed: Listed,
-    store_id: &[u8; 16],
+    manifest: &Manifest,
 ) -> Result<SegmentHeader> {
-    look::read_header(disk, listed, store_id)?.ok_or_else(|| {
+    look::read_header(disk, listed, manifest)?.ok_or_else(|| {
         StoreError::corrupt(format!(
             "{} at byte 0: its header is damaged; restore the file from a copy",
-            segment_name(listed.number)
+            listed.file.name()
         ))
     })
+}
+
+/// Refuses a segment of an earlier store that goes on, up to `last_position`, behind where this store left that one.
+pub(crate) fn check_reach(
+    manifest: &Manifest,
+    header: &SegmentHeader,
+    last_position: u64,
+) -> Result<()> {
+    match manifest.reach_of(&header.store_id) {
+        Some(reach) if last_position > reach => {
+            let file = SegmentFile::holding(manifest, header.number);
+            Err(look::goes_beyond(file, reach))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Every segment before `newest`, each checked against the header of its successor.
 pub(crate) fn sealed_segments(
     disk: &Arc<dyn Disk>,
-    store_id: &[u8; 16],
+    manifest: &Manifest,
     older: &[Listed],
     newest: &SegmentHeader,
     known: &[SealedSegment],
 ) -> Result<Vec<SealedSegment>> {
     let mut headers = Vec::with_capacity(older.len() + 1);
     for listed in older {
-        headers.push(header_of(&**disk, *listed, store_id)?);
+        headers.push(header_of(&**disk, *listed, manifest)?);
     }
     headers.push(*newest);
     let mut sealed = Vec::with_capacity(older.len());
     for ((listed, header), next) in older.iter().zip(&headers).zip(headers.iter().skip(1)) {
-        let entry = match find_entry(disk, store_id, *listed, header, next, known)? {
+        check_reach(manifest, header, next.first_position - 1)?;
+        let entry = match find_entry(disk, *listed, header, next, known)? {
             Some(entry) => entry,
-            None => make_entry(disk, store_id, *listed, header, next)?,
+            None => make_entry(disk, *listed, header, next)?,
         };
         sealed.push(entry);
     }
@@ -75,22 +92,22 @@ pub(crate) fn sealed_segments(
 /// What the checkpoint or else the footer says of a segment that `next` continues; `None` if neither is usable.
 pub(crate) fn find_entry(
     disk: &Arc<dyn Disk>,
-    store_id: &[u8; 16],
     listed: Listed,
     header: &SegmentHeader,
     next: &SegmentHeader,
     known: &[SealedSegment],
 ) -> Result<Option<SealedSegment>> {
-    let known = known
-        .iter()
-        .find(|e| e.number == listed.number && e.file_bytes == listed.bytes);
+    let known = known.iter().find(|entry| {
+        let file = SegmentFile::from(*entry);
+        (file, entry.file_bytes, entry.store_id) == (listed.file, listed.bytes, header.store_id)
+    });
     if let Some(entry) = known.filter(|e| continues(e, header, next)) {
         return Ok(Some(*entry));
     }
-    match footer_entry(disk, store_id, listed) {
+    match footer_entry(disk, &header.store_id, listed) {
         Ok(entry) => Ok(Some(entry).filter(|entry| continues(entry, header, next))),
         Err(error) if is_unusable(&error) => {
-            tracing::debug!(segment = listed.number, %error, "a segment has no usable footer");
+            tracing::debug!(file = listed.file.name(), %error, "a segment has no usable footer");
             Ok(None)
         }
         Err(error) => Err(error),
@@ -100,43 +117,44 @@ pub(crate) fn find_entry(
 /// Makes the footer of a segment that has none or a damaged one, and says what is in it.
 fn make_entry(
     disk: &Arc<dyn Disk>,
-    store_id: &[u8; 16],
     listed: Listed,
     header: &SegmentHeader,
     next: &SegmentHeader,
 ) -> Result<SealedSegment> {
-    tracing::info!(segment = listed.number, "a footer is made again");
+    let (file, store_id) = (listed.file, &header.store_id);
+    tracing::info!(file = file.name(), "a footer is made again");
     // Looked at first: what cannot be right stays as it is.
-    let number = listed.number;
     let last = next.first_position - 1;
-    let (found, _) = seal::index_of(&**disk, store_id, number, last)?;
+    let (found, _) = seal::index_of(&**disk, store_id, file, last)?;
     let evidence = FooterEvidence {
-        frames: &entry_of(store_id, number, &found),
+        frames: &entry_of(store_id, file, &found),
         header,
         next,
-        blank_behind: seal::is_blank_after(&**disk, number, found.tip.mark.offset)?,
+        blank_behind: seal::is_blank_after(&**disk, file, found.tip.mark.offset)?,
     };
     let made = match judge_footer(&evidence) {
-        FooterVerdict::MakeInPlace => seal::seal(&**disk, store_id, number, last)?,
-        FooterVerdict::MakeBeside => seal::write_side_index(&**disk, store_id, number, last)?,
-        FooterVerdict::Refuse => return Err(continues_others(found.tip.mark, next)),
+        FooterVerdict::MakeInPlace => seal::seal(&**disk, store_id, file, last)?,
+        FooterVerdict::MakeBeside => seal::write_side_index(&**disk, store_id, file, last)?,
+        FooterVerdict::Refuse => return Err(continues_others(file, found.tip.mark, next)),
     };
-    Ok(entry_of(store_id, number, &made))
+    Ok(entry_of(store_id, file, &made))
 }
 
-/// The log ends at `end` in its segment, and the next one begins elsewhere.
-pub(crate) fn continues_others(end: Mark, next: &SegmentHeader) -> StoreError {
+/// The log ends at `end` in its file, and the next segment begins elsewhere.
+pub(crate) fn continues_others(file: SegmentFile, end: Mark, next: &SegmentHeader) -> StoreError {
     StoreError::corrupt(format!(
-        "{} at byte {}: {} continues other events; restore both files from a copy",
-        segment_name(end.segment),
+        "{} at byte {}: segment {} continues other events; restore both files from a copy",
+        file.name(),
         end.offset,
-        segment_name(next.number)
+        next.number
     ))
 }
 
 /// Whether a segment was sealed; a footer that cannot be read is an error, not an absence.
-pub(crate) fn before(disk: &Arc<dyn Disk>, store_id: &[u8; 16], listed: Listed) -> Result<Before> {
-    match footer_entry(disk, store_id, listed) {
+pub(crate) fn before(disk: &Arc<dyn Disk>, manifest: &Manifest, listed: Listed) -> Result<Before> {
+    let header = look::read_header(&**disk, listed, manifest)?;
+    let store_id = header.map_or(manifest.store_id, |header| header.store_id);
+    match footer_entry(disk, &store_id, listed) {
         Ok(_) => Ok(Before::Sealed),
         // Of another version it says neither.
         Err(error) if error.kind() == StoreErrorKind::Unsupported => Err(error),
@@ -159,18 +177,18 @@ fn footer_entry(
     store_id: &[u8; 16],
     listed: Listed,
 ) -> Result<SealedSegment> {
-    let index = match footer(&**disk, store_id, listed.number) {
+    let index = match footer(&**disk, store_id, listed.file) {
         Err(error) if error.kind() == StoreErrorKind::Corrupt => {
-            open_side_index(&**disk, store_id, listed.number)?
+            open_side_index(&**disk, store_id, listed.file)?
         }
         index => index?,
     };
     let (facts, (first_recorded, last_recorded)) = (index.facts(), index.recorded());
     Ok(SealedSegment {
         store_id: *store_id,
-        first: listed.number,
-        number: listed.number,
-        generation: 0,
+        first: listed.file.first,
+        number: listed.file.number,
+        generation: listed.file.generation,
         first_position: index.first_position(),
         last_position: index.first_position() + u64::from(index.rows()) - 1,
         file_bytes: listed.bytes,
@@ -188,8 +206,8 @@ fn footer_entry(
 ///
 /// The trailer is read first, and not through a map: a writer in another process may cut the file meanwhile, as it
 /// never does once the file ends in a trailer.
-fn footer(disk: &dyn Disk, store_id: &[u8; 16], number: u64) -> Result<Sidx> {
-    let name = segment_name(number);
+fn footer(disk: &dyn Disk, store_id: &[u8; 16], place: SegmentFile) -> Result<Sidx> {
+    let name = place.name();
     let fail = |e: std::io::Error| StoreError::io(format_args!("reading {name}"), e);
     let file = look::open(disk, &name, Access::Read)?;
     let end = file.len().map_err(fail)?;
@@ -199,16 +217,16 @@ fn footer(disk: &dyn Disk, store_id: &[u8; 16], number: u64) -> Result<Sidx> {
     read_exact_at(&*file, &mut trailer, at).map_err(fail)?;
     Trailer::decode(&trailer).map_err(|e| decode_error(&name, at, &e))?;
     let map = Arc::new(file.map(end).map_err(fail)?);
-    Sidx::open_at_end(map, end, store_id, number, &name)
+    Sidx::open_at_end(map, end, store_id, place.number, &name)
 }
 
 /// What the checkpoint keeps of a segment that was just sealed.
-pub(crate) fn entry_of(store_id: &[u8; 16], number: u64, sealed: &Sealed) -> SealedSegment {
+pub(crate) fn entry_of(store_id: &[u8; 16], file: SegmentFile, sealed: &Sealed) -> SealedSegment {
     SealedSegment {
         store_id: *store_id,
-        first: number,
-        number,
-        generation: 0,
+        first: file.first,
+        number: file.number,
+        generation: file.generation,
         first_position: sealed.first_position,
         last_position: sealed.last_position,
         file_bytes: sealed.file_bytes,
@@ -223,15 +241,11 @@ pub(crate) fn entry_of(store_id: &[u8; 16], number: u64, sealed: &Sealed) -> Sea
 }
 
 /// One layer for each sealed segment, opened when it is first asked.
-pub(crate) fn layers_of(
-    disk: &Arc<dyn Disk>,
-    store_id: &[u8; 16],
-    sealed: &[SealedSegment],
-) -> Vec<Arc<Layer>> {
+pub(crate) fn layers_of(disk: &Arc<dyn Disk>, sealed: &[SealedSegment]) -> Vec<Arc<Layer>> {
     let mut digest_before = [0; 32];
     let mut layers = Vec::with_capacity(sealed.len() + 2);
     for entry in sealed {
-        layers.push(Arc::new(layer_of(disk, store_id, entry, digest_before)));
+        layers.push(Arc::new(layer_of(disk, entry, digest_before)));
         digest_before = entry.digest;
     }
     layers
@@ -240,19 +254,19 @@ pub(crate) fn layers_of(
 /// The layer of one sealed segment.
 pub(crate) fn layer_of(
     disk: &Arc<dyn Disk>,
-    store_id: &[u8; 16],
     entry: &SealedSegment,
     digest_before: [u8; 32],
 ) -> Layer {
-    let segment = Arc::new(Segment::sealed(Arc::clone(disk), *store_id, entry.number));
+    let (disk, place) = (Arc::clone(disk), SegmentFile::from(entry));
+    let segment = Arc::new(Segment::sealed(Arc::clone(&disk), entry.store_id, place));
     let span = Span {
         last_position: entry.last_position,
         first_recorded: entry.first_recorded,
         last_recorded: entry.last_recorded,
     };
     let source = Source::Footer {
-        disk: Arc::clone(disk),
-        store_id: *store_id,
+        disk,
+        store_id: entry.store_id,
     };
     Layer::fixed(
         segment,

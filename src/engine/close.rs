@@ -9,7 +9,7 @@ use crate::error::{Result, StoreError};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::hint::Shutdown;
 use crate::io::replace;
-use crate::log::files::{CHECKPOINT, SEGMENTS, segment_name};
+use crate::log::files::{CHECKPOINT, SEGMENTS, SegmentFile, segment_name};
 use crate::log::scan::GROUPS_START;
 use crate::log::seal;
 use crate::sync::atomic::Ordering;
@@ -87,7 +87,10 @@ impl Engine {
         writer.active.file.set_len(tip.mark.offset).map_err(fail)?;
         writer.active.file.sync_all().map_err(fail)?;
         let index = match tip.mark.offset > GROUPS_START {
-            true => seal::index_of(&*self.disk, &self.store_id, tip.mark.segment, tip.position)?.1,
+            true => {
+                let file = SegmentFile::original(tip.mark.segment);
+                seal::index_of(&*self.disk, &self.store_id, file, tip.position)?.1
+            }
             false => Vec::new(),
         };
         let checkpoint = Checkpoint {

@@ -6,7 +6,6 @@
 
 use crate::engine::chain;
 use crate::engine::load;
-use crate::engine::open::refuse_what_is_newer;
 use crate::engine::runs;
 use crate::engine::shared::{Published, head_of};
 use crate::error::{Result, StoreError};
@@ -14,7 +13,7 @@ use crate::format::checkpoint::{Checkpoint, SealedEntry};
 use crate::format::codec::DecodeError;
 use crate::format::group::GroupHeader;
 use crate::format::hint::Slot;
-use crate::format::manifest::Manifest;
+use crate::format::manifest::{Manifest, SnapshotEnd};
 use crate::format::segment::SegmentHeader;
 use crate::index::layer::Layer;
 use crate::index::layers::{Layers, put_sealed};
@@ -23,10 +22,10 @@ use crate::index::run::Run;
 use crate::index::sidx::Sidx;
 use crate::io::{Access, Disk, DiskFile, Entry, Overlay};
 use crate::log::files::{
-    HINT, MANIFEST, SEGMENTS, decode_error, read_hint, read_manifest, read_small, segment_name,
+    HINT, MANIFEST, SEGMENTS, SegmentFile, decode_error, read_hint, read_manifest, read_small,
 };
 use crate::log::look::{self, Listed};
-use crate::log::plan::{Damage, TailEvidence, Verdict, judge, proven};
+use crate::log::plan::{Damage, TailEvidence, Verdict, judge, proven, proven_by};
 use crate::log::scan::{Mark, Scan, Step, Tip};
 use crate::log::seal::with_row;
 use crate::log::segment::Segment;
@@ -39,7 +38,8 @@ const MAX_ATTEMPTS: u32 = 16;
 #[derive(Debug)]
 pub(crate) struct Follower {
     disk: Arc<dyn Disk>,
-    store_id: [u8; 16],
+    /// The manifest that says what is read.
+    manifest: Manifest,
     /// The end of what was read; all of it is proven and indexed.
     tip: Tip,
     /// The header of the segment that the tip is in; none before the first.
@@ -63,17 +63,17 @@ impl Follower {
     /// `Argument` when there is no store, `Unsupported` for a newer format, `Corrupt` for damage below what is proven.
     pub(crate) fn open(disk: Arc<dyn Disk>) -> Result<(Self, Published)> {
         let disk: Arc<dyn Disk> = Arc::new(Overlay::new(disk));
-        let store_id = manifest_of(&*disk)?.store_id;
+        manifest_of(&*disk)?;
         for _ in 1..MAX_ATTEMPTS {
-            let before = surroundings(&*disk)?;
-            match Self::read(&disk, store_id) {
-                Err(error) if surroundings(&*disk)? != before => {
+            let before = Surroundings::of(&*disk)?;
+            match Self::read(&disk) {
+                Err(error) if Surroundings::of(&*disk)? != before => {
                     tracing::debug!(%error, "the store changed while it was read; it is read again");
                 }
                 read => return read.map(Self::with_picture),
             }
         }
-        Self::read(&disk, store_id).map(Self::with_picture)
+        Self::read(&disk).map(Self::with_picture)
     }
 
     /// Looks how far the log is durable now; a new picture if that is further than in the `current` one.
@@ -84,7 +84,7 @@ impl Follower {
     pub(crate) fn refresh(&mut self, current: &Published) -> Result<Option<Published>> {
         let segment = self.tip.mark.segment;
         match self.hinted()? {
-            Some(durable) => self.advance(durable, &[])?,
+            Some(slot) => self.advance(proven(Some(&slot), None), &[])?,
             None => self.check_identity()?,
         }
         if self.tip.mark.segment > segment {
@@ -113,36 +113,54 @@ impl Follower {
         }
     }
 
-    /// The hint comes first: what it proves is there, whatever a writer does until the rest is read.
-    fn read(disk: &Arc<dyn Disk>, store_id: [u8; 16]) -> Result<Self> {
-        let hint = read_hint(&**disk, &store_id)?;
-        let checkpoint = chain::read_checkpoint(&**disk, &store_id)?;
-        let known = proven(hint.as_ref(), checkpoint.as_ref().map(|(c, _)| c));
-        let entries = checkpoint
-            .as_ref()
-            .map_or_else(Vec::new, |(c, _)| c.sealed.clone());
-        let mut segments = look::list_segments(&**disk)?;
-        load::leave_half_made(disk, &store_id, &mut segments, known, |_| Ok(()))?;
+    /// The hint comes before the rest: what it proves is there, whatever a writer does meanwhile.
+    fn read(disk: &Arc<dyn Disk>) -> Result<Self> {
+        let manifest = manifest_of(&**disk)?;
         let mut follower = Self {
             disk: Arc::clone(disk),
-            store_id,
+            manifest: manifest.clone(),
             tip: Tip::NOTHING,
             header: None,
             file: None,
             full_bytes: 0,
-            layers: Vec::with_capacity(segments.len() + 2),
-            sealed: Vec::with_capacity(segments.len()),
+            layers: Vec::new(),
+            sealed: Vec::new(),
             unsealed: Vec::new(),
             runs: Vec::new(),
         };
-        follower.enter_up_to(known.segment, &entries)?;
-        follower.use_checkpoint(checkpoint)?;
-        follower.advance(known, &entries)?;
-        if let Some(newest) = segments.last() {
-            follower.look_on(*newest, known, &entries)?;
+        match &manifest.end {
+            Some(end) => follower.read_snapshot(end)?,
+            None => follower.read_log()?,
         }
-        follower.runs = runs::over(disk, &store_id, &follower.sealed);
+        follower.runs = runs::over(disk, &manifest.store_id, &follower.sealed);
         Ok(follower)
+    }
+
+    fn read_log(&mut self) -> Result<()> {
+        let manifest = self.manifest.clone();
+        let hint = read_hint(&*self.disk, &manifest.store_id)?;
+        let checkpoint = chain::read_checkpoint(&*self.disk, &manifest.store_id)?;
+        let known = proven(hint.as_ref(), checkpoint.as_ref().map(|(c, _)| c));
+        let known = known.max(proven_by(&manifest));
+        let entries = checkpoint
+            .as_ref()
+            .map_or_else(Vec::new, |(c, _)| c.sealed.clone());
+        let mut segments = look::list_segments(&*self.disk, &manifest)?;
+        load::leave_half_made(&self.disk, &manifest, &mut segments, known, |_| Ok(()))?;
+        self.enter_up_to(known.segment, &entries)?;
+        self.use_checkpoint(checkpoint)?;
+        self.advance(known, &entries)?;
+        match segments.last() {
+            Some(newest) => self.look_on(*newest, known, &entries),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads a snapshot up to its end, behind which nothing counts, whatever else says so.
+    fn read_snapshot(&mut self, end: &SnapshotEnd) -> Result<()> {
+        look::list_segments(&*self.disk, &self.manifest)?;
+        self.advance(load::end_mark(end), &[])?;
+        load::check_end(end, &self.tip)
     }
 
     /// Takes the events that the checkpoint's index covers, once their groups are checked.
@@ -150,8 +168,8 @@ impl Follower {
         let Some(header) = self.header else {
             return Ok(());
         };
-        let file = self.file(&header)?;
-        let mut scan = Scan::begin(Arc::clone(&file), segment_name(header.number), &header)?;
+        let (file, name) = (self.file(&header)?, self.place(&header).name());
+        let mut scan = Scan::begin(Arc::clone(&file), name, &header)?;
         if let Some((index, tip)) = load::walk_to_checkpoint(&mut scan, &header, checkpoint)? {
             let segment = self.segment(&header, &*file)?;
             let layer = load::checkpoint_layer(segment, &header, index, &tip);
@@ -166,13 +184,13 @@ impl Follower {
     /// What stands in the newest segment is judged as the writer judges it when it opens the store, but for what no
     /// evidence covers: that is not shown, whatever it looks like, since it may be just being written.
     fn look_on(&mut self, newest: Listed, known: Mark, entries: &[SealedEntry]) -> Result<()> {
-        let header = chain::header_of(&*self.disk, newest, &self.store_id)?;
+        let header = chain::header_of(&*self.disk, newest, &self.manifest)?;
         if self.tip.mark.segment < header.number {
             // A segment is synced to its end before the next one's header is written.
             self.enter_up_to(header.number - 1, entries)?;
             self.finish(&header, entries)?;
         }
-        let name = segment_name(header.number);
+        let name = newest.file.name();
         let file = look::open(&*self.disk, &name, Access::Read)?;
         let mut scan = Scan::begin(file, name, &header)?;
         if self.tip.mark.segment == header.number {
@@ -192,7 +210,7 @@ impl Follower {
         };
         match judge(&evidence) {
             Verdict::Refuse(damage @ (Damage::Lost(_) | Damage::UnderAcknowledged(_))) => {
-                Err(load::refusal(header.number, damage, why))
+                Err(load::refusal(newest.file, damage, why))
             }
             _ => self.advance(evidence.proven(), entries),
         }
@@ -204,7 +222,10 @@ impl Follower {
         if durable > self.tip.mark {
             self.index_up_to(durable.offset, u64::MAX)?;
         }
-        Ok(())
+        match &self.header {
+            Some(header) => chain::check_reach(&self.manifest, header, self.tip.position),
+            None => Ok(()),
+        }
     }
 
     /// Reads every segment before `segment` to its end, and begins that one.
@@ -213,8 +234,8 @@ impl Follower {
     /// is taken away again, and the log goes on in the one before it.
     fn enter_up_to(&mut self, segment: u64, entries: &[SealedEntry]) -> Result<()> {
         while self.tip.mark.segment < segment {
-            let listed = self.find(self.tip.mark.segment + 1)?;
-            let next = chain::header_of(&*self.disk, listed, &self.store_id)?;
+            let file = SegmentFile::holding(&self.manifest, self.tip.mark.segment + 1);
+            let next = chain::header_of(&*self.disk, self.find(file)?, &self.manifest)?;
             self.finish(&next, entries)?;
             if let Some(header) = self.header.filter(|header| !self.is_sealed(header)) {
                 self.unsealed.push((header, next));
@@ -231,6 +252,7 @@ impl Follower {
     fn finish(&mut self, next: &SegmentHeader, entries: &[SealedEntry]) -> Result<()> {
         if let Some(header) = self.header.filter(|header| !self.is_sealed(header)) {
             // Once more, since the writer may seal it meanwhile and cut the file behind the footer.
+            chain::check_reach(&self.manifest, &header, next.first_position - 1)?;
             self.read_to_end(&header, next, entries)
                 .or_else(|_| self.read_to_end(&header, next, entries))?;
         }
@@ -241,7 +263,10 @@ impl Follower {
         };
         match end == begin && next.predecessor == self.tip.mark.segment {
             true => Ok(()),
-            false => Err(chain::continues_others(self.tip.mark, next)),
+            false => {
+                let file = SegmentFile::holding(&self.manifest, self.tip.mark.segment);
+                Err(chain::continues_others(file, self.tip.mark, next))
+            }
         }
     }
 
@@ -270,12 +295,14 @@ impl Follower {
         next: &SegmentHeader,
         entries: &[SealedEntry],
     ) -> Result<bool> {
-        let listed = self.find(header.number)?;
-        let entry = chain::find_entry(&self.disk, &self.store_id, listed, header, next, entries)?;
+        let listed = self.find(self.place(header))?;
+        let entry = chain::find_entry(&self.disk, listed, header, next, entries)?;
         let Some(entry) = entry.filter(|entry| self.goes_on_to(entry)) else {
             return Ok(false);
         };
-        let layer = chain::layer_of(&self.disk, &self.store_id, &entry, header.digest_before);
+        let layer = chain::layer_of(&self.disk, &entry, header.digest_before);
+        // Mapped while the file is there: compaction takes it away when the writer's own views let go of it.
+        layer.segment().map()?;
         put_sealed(&mut self.layers, Arc::new(layer));
         let place = self.sealed.partition_point(|e| e.number < entry.number);
         self.sealed.insert(place, entry);
@@ -305,7 +332,7 @@ impl Follower {
         }
         // One that was asked for too early would be taken for missing for good.
         let known = std::mem::take(&mut self.runs);
-        let found = runs::over(&self.disk, &self.store_id, &self.sealed);
+        let found = runs::over(&self.disk, &self.manifest.store_id, &self.sealed);
         self.runs = found;
         for (run, known) in self.runs.iter_mut().zip(known) {
             if known.is_usable() {
@@ -319,8 +346,8 @@ impl Follower {
         let Some(header) = self.header else {
             return Ok(());
         };
-        let file = self.file(&header)?;
-        let mut scan = Scan::begin(Arc::clone(&file), segment_name(header.number), &header)?;
+        let (file, name) = (self.file(&header)?, self.place(&header).name());
+        let mut scan = Scan::begin(Arc::clone(&file), name, &header)?;
         scan.limit_to(limit);
         scan.resume_at(self.tip);
         while scan.tip.mark.offset < limit && scan.tip.position < last {
@@ -328,7 +355,7 @@ impl Follower {
                 Step::Group(group) => self.index(&header, &file, &scan, &group)?,
                 Step::End { why, .. } => {
                     let damage = Damage::UnderAcknowledged(scan.tip.mark.offset);
-                    return Err(load::refusal(header.number, damage, why));
+                    return Err(load::refusal(self.place(&header), damage, why));
                 }
             }
         }
@@ -347,9 +374,9 @@ impl Follower {
         let Some(live) = layer.live_index() else {
             return Err(StoreError::argument("the newest layer is not live"));
         };
-        let (seed, rows) = (header.seed(), live.read().rows());
+        let (seed, place, rows) = (header.seed(), self.place(header), live.read().rows());
         scan.frames(group, |offset, position, frame| {
-            with_row(&seed, header.number, offset, position, frame, |row| {
+            with_row(&seed, place, offset, position, frame, |row| {
                 live.write().push(row);
             })
         })
@@ -389,11 +416,13 @@ impl Follower {
 
     /// The segment at the tip, mapped as long as its file is now.
     fn segment(&self, header: &SegmentHeader, file: &dyn DiskFile) -> Result<Arc<Segment>> {
-        let name = segment_name(header.number);
-        let bytes = file
-            .len()
-            .map_err(|e| StoreError::io(format_args!("asking for the length of {name}"), e))?;
-        Segment::active(Arc::clone(&self.disk), file, header, bytes).map(Arc::new)
+        let place = self.place(header);
+        let fail = |e| {
+            let name = place.name();
+            StoreError::io(format_args!("asking for the length of {name}"), e)
+        };
+        let bytes = file.len().map_err(fail)?;
+        Segment::active(Arc::clone(&self.disk), place, file, header, bytes).map(Arc::new)
     }
 
     /// The file of the segment at the tip.
@@ -401,14 +430,19 @@ impl Follower {
         if let Some(file) = &self.file {
             return Ok(Arc::clone(file));
         }
-        let file = look::open(&*self.disk, &segment_name(header.number), Access::Read)?;
+        let file = look::open(&*self.disk, &self.place(header).name(), Access::Read)?;
         self.file = Some(Arc::clone(&file));
         Ok(file)
     }
 
+    /// The file that a header was read from.
+    fn place(&self, header: &SegmentHeader) -> SegmentFile {
+        SegmentFile::holding(&self.manifest, header.number)
+    }
+
     /// A segment that must be there.
-    fn find(&self, number: u64) -> Result<Listed> {
-        let name = segment_name(number);
+    fn find(&self, place: SegmentFile) -> Result<Listed> {
+        let name = place.name();
         let fail = |e: std::io::Error| match e.kind() {
             std::io::ErrorKind::NotFound => StoreError::corrupt(format!(
                 "{name} is missing and holds acknowledged events; restore it from a copy"
@@ -417,16 +451,16 @@ impl Follower {
         };
         let file = self.disk.open(&name, Access::Read).map_err(fail)?;
         let bytes = file.len().map_err(fail)?;
-        Ok(Listed { number, bytes })
+        Ok(Listed { file: place, bytes })
     }
 
-    /// Where the hint says that the log is durable; `None` when it says nothing, as while it is written.
-    fn hinted(&self) -> Result<Option<Mark>> {
+    /// What the hint says; `None` when it says nothing, as while it is written.
+    fn hinted(&self) -> Result<Option<Slot>> {
         let Some(bytes) = read_small(&*self.disk, HINT)? else {
             return Ok(None);
         };
-        match Slot::newest(&bytes, &self.store_id) {
-            Ok(slot) => Ok(Some(proven(Some(&slot), None))),
+        match Slot::newest(&bytes, &self.manifest.store_id) {
+            Ok(slot) => Ok(Some(slot)),
             Err(DecodeError::Corrupt(_)) => Ok(None),
             Err(error) => Err(decode_error(HINT, 0, &error)),
         }
@@ -434,7 +468,7 @@ impl Follower {
 
     fn check_identity(&self) -> Result<()> {
         match read_manifest(&*self.disk)? {
-            Some(manifest) if manifest.store_id == self.store_id => Ok(()),
+            Some(manifest) if manifest.store_id == self.manifest.store_id => Ok(()),
             _ => Err(StoreError::not_found(format!(
                 "the store that was read in {} is not there any more; open what is there now",
                 self.disk.describe()
@@ -459,12 +493,23 @@ fn end_of(entry: &SealedEntry) -> Tip {
 }
 
 /// What a writer changes while it works: what went wrong between two equal looks was not its doing.
-fn surroundings(disk: &dyn Disk) -> Result<(Option<Vec<u8>>, Vec<Entry>)> {
-    let hint = read_small(disk, HINT)?;
-    let files = disk
-        .list(SEGMENTS)
-        .map_err(|e| StoreError::io(format_args!("listing {SEGMENTS}"), e))?;
-    Ok((hint, files))
+#[derive(PartialEq)]
+struct Surroundings {
+    manifest: Option<Vec<u8>>,
+    hint: Option<Vec<u8>>,
+    files: Vec<Entry>,
+}
+
+impl Surroundings {
+    fn of(disk: &dyn Disk) -> Result<Self> {
+        Ok(Self {
+            manifest: read_small(disk, MANIFEST)?,
+            hint: read_small(disk, HINT)?,
+            files: disk
+                .list(SEGMENTS)
+                .map_err(|e| StoreError::io(format_args!("listing {SEGMENTS}"), e))?,
+        })
+    }
 }
 
 fn manifest_of(disk: &dyn Disk) -> Result<Manifest> {
@@ -495,6 +540,5 @@ fn manifest_of(disk: &dyn Disk) -> Result<Manifest> {
             false => stranger(&format!("it holds no {MANIFEST}")),
         });
     };
-    refuse_what_is_newer(&manifest)?;
     Ok(manifest)
 }

@@ -12,7 +12,8 @@ use crate::engine::turn::{Durable, Writer};
 use crate::engine::upkeep::Job;
 use crate::error::{Result, StoreError};
 use crate::format::checkpoint::{Checkpoint, SealedEntry as SealedSegment};
-use crate::format::hint::Shutdown;
+use crate::format::hint::{Shutdown, Slot};
+use crate::format::manifest::{Manifest, SnapshotEnd};
 use crate::format::segment::SegmentHeader;
 use crate::index::layer::{Layer, Source, Span};
 use crate::index::layers::Layers;
@@ -21,9 +22,9 @@ use crate::index::sidx::Sidx;
 use crate::io::{Access, Disk, DiskFile};
 use crate::log::active::{Active, Spare, planned_bytes};
 use crate::log::apply;
-use crate::log::files::{HintFile, read_hint, segment_name};
+use crate::log::files::{HintFile, MANIFEST, SegmentFile, read_hint, segment_name};
 use crate::log::look::{self, Listed};
-use crate::log::plan::{Before, Damage, TailEvidence, Verdict, judge, proven};
+use crate::log::plan::{Before, Damage, TailEvidence, Verdict, judge, proven, proven_by};
 use crate::log::scan::{Mark, Scan, Step, Tip};
 use crate::log::seal::with_row;
 use crate::log::segment::Segment;
@@ -71,7 +72,7 @@ struct Known {
     mark: Mark,
     /// What the hint alone says, by which other processes go.
     hinted: Mark,
-    generation: u64,
+    hint: Option<Slot>,
     checkpoint: Option<(Checkpoint, Option<Sidx>)>,
 }
 
@@ -84,30 +85,62 @@ struct Tail {
     tip: Tip,
 }
 
+impl Tail {
+    /// Whether nothing may be appended to it: it stands for a range, or is an earlier store's.
+    fn is_closed(&self, manifest: &Manifest) -> bool {
+        self.header.is_replacement() || self.header.store_id != manifest.store_id
+    }
+}
+
 /// Reads and mends the store on `disk`, whose lock is held.
+///
+/// What a snapshot's end cuts off is gone when it returns, and the manifest may be written without the end.
 pub(crate) fn load(
     disk: &Arc<dyn Disk>,
-    store_id: &[u8; 16],
+    manifest: &Manifest,
     config: &StoreConfig,
 ) -> Result<Loaded> {
     let mut repairs = Repairs::default();
-    let (known, sealed_entries) = gather_known(&**disk, store_id)?;
-    let mut segments = look::list_segments(&**disk)?;
-    leave_half_made(disk, store_id, &mut segments, known.mark, |newest| {
-        tracing::info!(segment = newest.number, "a half-made segment is taken away");
+    let (known, sealed_entries) = gather_known(&**disk, manifest)?;
+    let mut segments = look::list_segments(&**disk, manifest)?;
+    if let Some(end) = &manifest.end {
+        cut_off(&**disk, &mut segments, end)?;
+    }
+    leave_half_made(disk, manifest, &mut segments, known.mark, |newest| {
+        tracing::info!(
+            file = newest.file.name(),
+            "a half-made segment is taken away"
+        );
         apply::take_away_half_made(&**disk, newest)
     })?;
-    let hinted = known.hinted;
-    let hint = HintFile::open(&**disk, *store_id, known.generation)?;
-    let Some((newest, older)) = segments.split_last() else {
-        return create_first(disk, store_id, config, hint, known.mark);
+    let (hinted, durable) = (known.hinted, known.mark);
+    let hint = HintFile::open(&**disk, manifest, known.hint)?;
+    let tail = match segments.last() {
+        Some(newest) => Some(read_newest(disk, manifest, *newest, known, &mut repairs)?),
+        None if durable > Mark::default() => {
+            let damage = Damage::Lost(durable);
+            return Err(refusal(
+                SegmentFile::original(1),
+                damage,
+                "the file is missing",
+            ));
+        }
+        None => None,
     };
-    let header = chain::header_of(&**disk, *newest, store_id)?;
-    let tail = walk_tail(&**disk, header, known, &mut repairs)?;
+    let tail = match tail {
+        Some(tail) if !tail.is_closed(manifest) => {
+            segments.pop();
+            tail
+        }
+        ended => {
+            let tip = ended.map_or(Tip::NOTHING, |tail| tail.tip);
+            begin_segment(disk, &manifest.store_id, config, &tip)?
+        }
+    };
     // Only now is the newest header durable, which a footer in the segment before it will stand for.
-    let sealed = chain::sealed_segments(disk, store_id, older, &header, &sealed_entries)?;
-    let mut loaded = lay_out(disk, store_id, config, hint, sealed, tail, repairs)?;
-    if hinted < loaded.tip.mark
+    let sealed = chain::sealed_segments(disk, manifest, &segments, &tail.header, &sealed_entries)?;
+    let mut loaded = lay_out(disk, config, hint, sealed, tail, repairs)?;
+    if (hinted < loaded.tip.mark || !loaded.hint.is_announced())
         && let Err(error) = loaded.hint.write(&loaded.tip, Shutdown::Running)
     {
         tracing::warn!(%error, "the durable hint was not written");
@@ -115,19 +148,70 @@ pub(crate) fn load(
     Ok(loaded)
 }
 
-fn gather_known(disk: &dyn Disk, store_id: &[u8; 16]) -> Result<(Known, Vec<SealedSegment>)> {
-    let hint = read_hint(disk, store_id)?;
-    let checkpoint = chain::read_checkpoint(disk, store_id)?;
+fn gather_known(disk: &dyn Disk, manifest: &Manifest) -> Result<(Known, Vec<SealedSegment>)> {
+    let hint = read_hint(disk, &manifest.store_id)?;
+    if let Some(end) = &manifest.end {
+        let known = Known {
+            mark: end_mark(end),
+            hinted: Mark::default(),
+            hint,
+            checkpoint: None,
+        };
+        return Ok((known, Vec::new()));
+    }
+    let checkpoint = chain::read_checkpoint(disk, &manifest.store_id)?;
     let entries = checkpoint
         .as_ref()
         .map_or_else(Vec::new, |(c, _)| c.sealed.clone());
+    let durable = proven(hint.as_ref(), checkpoint.as_ref().map(|(c, _)| c));
     let known = Known {
-        mark: proven(hint.as_ref(), checkpoint.as_ref().map(|(c, _)| c)),
+        mark: durable.max(proven_by(manifest)),
         hinted: proven(hint.as_ref(), None),
-        generation: hint.map_or(0, |h| h.generation),
+        hint,
         checkpoint,
     };
     Ok((known, entries))
+}
+
+/// The place in the log where a snapshot ends.
+pub(crate) fn end_mark(end: &SnapshotEnd) -> Mark {
+    Mark {
+        segment: end.segment,
+        offset: end.offset,
+    }
+}
+
+/// Removes what lies behind the end of a snapshot.
+fn cut_off(disk: &dyn Disk, segments: &mut [Listed], end: &SnapshotEnd) -> Result<()> {
+    let Some(last) = segments.last_mut().filter(|last| last.bytes >= end.offset) else {
+        let file = segments
+            .last()
+            .map_or(SegmentFile::original(end.segment), |last| last.file);
+        return Err(refusal(file, Damage::Lost(end_mark(end)), "the file ends"));
+    };
+    apply::remove_segments(disk, |file| file.number > end.segment)?;
+    apply::cut_to_end(disk, *last, end)?;
+    last.bytes = end.offset;
+    Ok(())
+}
+
+/// Refuses a snapshot whose last event is not the one that its manifest names.
+pub(crate) fn check_end(end: &SnapshotEnd, tip: &Tip) -> Result<()> {
+    let expected = Tip {
+        mark: end_mark(end),
+        position: end.position,
+        sequence: end.sequence,
+        checksum: end.checksum,
+        recorded_at: end.recorded_at,
+        digest: end.digest,
+    };
+    if *tip == expected {
+        return Ok(());
+    }
+    Err(StoreError::corrupt(format!(
+        "segment {} at byte {}: the snapshot ends with another event than {MANIFEST} says; take the snapshot again",
+        end.segment, end.offset
+    )))
 }
 
 /// The active segment, whose header may not be durable yet, and the one kept ready behind it.
@@ -136,7 +220,7 @@ const MAX_HALF_MADE: u32 = 2;
 /// Leaves the newest files out that were being made when the process or the power stopped; `drop_it` is told of each.
 pub(crate) fn leave_half_made(
     disk: &Arc<dyn Disk>,
-    store_id: &[u8; 16],
+    manifest: &Manifest,
     segments: &mut Vec<Listed>,
     known: Mark,
     mut drop_it: impl FnMut(Listed) -> Result<()>,
@@ -145,20 +229,21 @@ pub(crate) fn leave_half_made(
         let Some(newest) = segments.last().copied() else {
             return Ok(());
         };
-        if look::read_header(&**disk, newest, store_id)?.is_some() {
+        if look::read_header(&**disk, newest, manifest)?.is_some() {
             return Ok(());
         }
         let before = match segments.iter().rev().nth(1) {
-            Some(listed) => chain::before(disk, store_id, *listed)?,
+            Some(listed) => chain::before(disk, manifest, *listed)?,
             None => Before::Open,
         };
-        match judge(&TailEvidence::without_header(newest.number, known, before)) {
+        let number = newest.file.number;
+        match judge(&TailEvidence::without_header(number, known, before)) {
             Verdict::RemoveNewest => {
                 segments.pop();
                 drop_it(newest)?;
             }
             Verdict::Refuse(damage) => {
-                return Err(refusal(newest.number, damage, "its header is damaged"));
+                return Err(refusal(newest.file, damage, "its header is damaged"));
             }
             Verdict::Keep { .. } | Verdict::Cut { .. } => return Ok(()),
         }
@@ -166,14 +251,32 @@ pub(crate) fn leave_half_made(
     Ok(())
 }
 
+/// Walks the newest segment and checks that it ends where it may.
+fn read_newest(
+    disk: &Arc<dyn Disk>,
+    manifest: &Manifest,
+    newest: Listed,
+    known: Known,
+    repairs: &mut Repairs,
+) -> Result<Tail> {
+    let header = chain::header_of(&**disk, newest, manifest)?;
+    let tail = walk_tail(&**disk, newest.file, header, known, repairs)?;
+    chain::check_reach(manifest, &tail.header, tail.tip.position)?;
+    if let Some(end) = &manifest.end {
+        check_end(end, &tail.tip)?;
+    }
+    Ok(tail)
+}
+
 /// Walks the newest segment, judges what follows its last valid group, and carries the verdict out.
 fn walk_tail(
     disk: &dyn Disk,
+    segment: SegmentFile,
     header: SegmentHeader,
     known: Known,
     repairs: &mut Repairs,
 ) -> Result<Tail> {
-    let name = segment_name(header.number);
+    let name = segment.name();
     let file = look::open(disk, &name, Access::Write)?;
     let mut scan = Scan::begin(Arc::clone(&file), name, &header)?;
     let base = walk_to_checkpoint(&mut scan, &header, known.checkpoint)?;
@@ -182,7 +285,7 @@ fn walk_tail(
     let (why, extent) = loop {
         match scan.step()? {
             Step::Group(group) => scan.frames(&group, |offset, position, frame| {
-                with_row(&seed, header.number, offset, position, frame, |row| {
+                with_row(&seed, segment, offset, position, frame, |row| {
                     live.push(row)
                 })
             })?,
@@ -198,7 +301,7 @@ fn walk_tail(
         rest,
         durable: known.mark.max(scan.synced),
     };
-    carry_out(disk, &*file, &evidence, why, repairs)?;
+    carry_out(disk, segment, &*file, &evidence, why, repairs)?;
     Ok(Tail {
         file,
         header,
@@ -242,12 +345,12 @@ pub(crate) fn walk_to_checkpoint(
 
 fn carry_out(
     disk: &dyn Disk,
+    segment: SegmentFile,
     file: &dyn DiskFile,
     evidence: &TailEvidence,
     why: &str,
     repairs: &mut Repairs,
 ) -> Result<()> {
-    let number = evidence.segment;
     let end = evidence.valid_end;
     let rewrite_from = match judge(evidence) {
         Verdict::Keep { rewrite_from } => rewrite_from,
@@ -257,10 +360,10 @@ fn carry_out(
             rewrite_from,
             later_groups,
         } => {
-            let kept = apply::cut(disk, file, number, at, until)?;
+            let kept = apply::cut(disk, file, segment, at, until)?;
             repairs.cut_bytes = until - at;
             tracing::warn!(
-                segment = number,
+                file = segment.name(),
                 at,
                 bytes = until - at,
                 later_groups,
@@ -270,7 +373,7 @@ fn carry_out(
             rewrite_from
         }
         Verdict::RemoveNewest => return Ok(()),
-        Verdict::Refuse(damage) => return Err(refusal(number, damage, why)),
+        Verdict::Refuse(damage) => return Err(refusal(segment, damage, why)),
     };
     assert!(
         rewrite_from <= end,
@@ -278,17 +381,20 @@ fn carry_out(
     );
     if rewrite_from < end {
         repairs.rewritten_bytes = end - rewrite_from;
-        apply::rewrite(file, number, rewrite_from, end)?;
+        apply::rewrite(file, segment, rewrite_from, end)?;
     }
     Ok(())
 }
 
-pub(crate) fn refusal(number: u64, damage: Damage, why: &str) -> StoreError {
-    let name = segment_name(number);
+pub(crate) fn refusal(file: SegmentFile, damage: Damage, why: &str) -> StoreError {
+    let name = file.name();
     StoreError::corrupt(match damage {
         Damage::Lost(mark) => format!(
             "{}: acknowledged events up to byte {} are missing ({why}); restore the file from a copy, nothing was changed",
-            segment_name(mark.segment),
+            match mark.segment == file.number {
+                true => name,
+                false => segment_name(mark.segment),
+            },
             mark.offset
         ),
         Damage::UnderAcknowledged(at) => format!(
@@ -303,7 +409,6 @@ pub(crate) fn refusal(number: u64, damage: Damage, why: &str) -> StoreError {
 /// The layers over sealed segments, checkpoint and the newest events, and the segment open for writing.
 fn lay_out(
     disk: &Arc<dyn Disk>,
-    store_id: &[u8; 16],
     config: &StoreConfig,
     hint: HintFile,
     sealed: Vec<SealedSegment>,
@@ -320,7 +425,7 @@ fn lay_out(
     let planned = planned_bytes(header.number, config.segment_bytes);
     let mut live_digest = header.digest_before;
     let active = Active::reopen(Arc::clone(disk), file, header, tip.mark.offset, planned)?;
-    let mut layers = chain::layers_of(disk, store_id, &sealed);
+    let mut layers = chain::layers_of(disk, &sealed);
     if let Some((index, base_tip)) = base {
         live_digest = base_tip.digest;
         let segment = Arc::clone(&active.segment);
@@ -361,34 +466,26 @@ pub(crate) fn checkpoint_layer(
     ))
 }
 
-/// The first segment of a new store.
-fn create_first(
+/// Begins the segment behind `tip`, in which nothing is appended yet; its header is durable on return.
+fn begin_segment(
     disk: &Arc<dyn Disk>,
     store_id: &[u8; 16],
     config: &StoreConfig,
-    hint: HintFile,
-    durable: Mark,
-) -> Result<Loaded> {
-    if durable > Mark::default() {
-        return Err(refusal(1, Damage::Lost(durable), "the file is missing"));
-    }
-    let fail = |e| StoreError::io(format_args!("making {}", segment_name(1)), e);
-    let spare = Spare::make(&**disk, 1, planned_bytes(1, config.segment_bytes)).map_err(fail)?;
-    let header = header_after(&Tip::NOTHING, *store_id, config.clock.entropy());
+    tip: &Tip,
+) -> Result<Tail> {
+    let number = tip.mark.segment + 1;
+    let fail = |e| StoreError::io(format_args!("making {}", segment_name(number)), e);
+    let planned = planned_bytes(number, config.segment_bytes);
+    let spare = Spare::make(&**disk, number, planned).map_err(fail)?;
+    let header = header_after(tip, *store_id, config.clock.entropy());
     let active = Active::start(Arc::clone(disk), spare, header)?;
     active.file.sync_all().map_err(fail)?;
-    let tip = Tip::before(&active.header);
-    let live = Layer::live(Arc::clone(&active.segment), tip.digest, LiveIndex::new(1));
-    let live = Arc::new(live);
-    let layers = vec![Arc::clone(&live)];
-    Ok(Loaded {
-        layers,
-        live,
-        active,
-        tip,
-        hint,
-        sealed: Vec::new(),
-        repairs: Repairs::default(),
+    Ok(Tail {
+        file: active.file,
+        header,
+        base: None,
+        live: LiveIndex::new(header.first_position),
+        tip: Tip::before(&header),
     })
 }
 
@@ -397,7 +494,8 @@ pub(crate) fn reload(engine: &Engine, writer: &mut Writer) -> Result<()> {
     engine.backlog.wait_until_empty();
     // Taken, so that upkeep does not make it while the log is read: its file would be taken away under it.
     drop(engine.spare.take(writer.tip.mark.segment + 1));
-    let loaded = load(&engine.disk, &engine.store_id, &engine.config)?;
+    let manifest = engine.manifest.lock();
+    let loaded = load(&engine.disk, &manifest, &engine.config)?;
     let seen = engine.front.last_head().position.get();
     if loaded.tip.position < seen {
         return Err(StoreError::corrupt(format!(

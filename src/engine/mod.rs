@@ -23,4 +23,8 @@ pub(crate) mod turn;
 pub(crate) mod upkeep;
 
 #[cfg(test)]
+mod replaced_tests;
+#[cfg(test)]
 mod run_tests;
+#[cfg(test)]
+mod small;

@@ -17,7 +17,9 @@ use crate::error::{Result, StoreError};
 use crate::format::manifest::Manifest;
 use crate::io::{Disk, DiskLock, LockError};
 use crate::log::active::planned_bytes;
-use crate::log::files::{HINT, LOCK, MANIFEST, SEGMENTS, read_manifest, write_manifest};
+use crate::log::apply;
+use crate::log::files::{HINT, HintFile, LOCK, MANIFEST, SEGMENTS, read_manifest, write_manifest};
+use crate::log::look;
 use crate::options::StoreConfig;
 use crate::sync::atomic::{AtomicBool, AtomicUsize};
 use crate::sync::{Arc, Mutex, OnceLock, RwLock};
@@ -33,11 +35,12 @@ pub(crate) fn open(config: StoreConfig) -> Result<Arc<Engine>> {
         Some(manifest) => manifest,
         None => create(&*disk, &config)?,
     };
-    refuse_what_is_newer(&manifest)?;
     remove_unfinished(&*disk)?;
-    let loaded = load(&disk, &manifest.store_id, &config)?;
+    let mut loaded = load(&disk, &manifest, &config)?;
+    let manifest = without_end(&*disk, manifest, &mut loaded.hint)?;
+    remove_unnamed(&*disk, &manifest);
     let report = (loaded.repairs, loaded.sealed.len(), loaded.tip.position);
-    let engine = start(config, disk, manifest.store_id, lock, loaded)?;
+    let engine = start(config, disk, manifest, lock, loaded)?;
     let (repairs, sealed, position) = report;
     tracing::info!(
         place = engine.disk.describe(),
@@ -151,13 +154,29 @@ fn create(disk: &dyn Disk, config: &StoreConfig) -> Result<Manifest> {
     Ok(manifest)
 }
 
-pub(crate) fn refuse_what_is_newer(manifest: &Manifest) -> Result<()> {
-    if manifest.replaced.is_empty() {
-        return Ok(());
+/// Makes a store of its own of a snapshot, now that nothing is left behind its end; only then may it grow.
+fn without_end(disk: &dyn Disk, manifest: Manifest, hint: &mut HintFile) -> Result<Manifest> {
+    if manifest.end.is_none() {
+        return Ok(manifest);
     }
-    Err(StoreError::unsupported(
-        "the store was compacted; open it with a version of quipu that compacts",
-    ))
+    let manifest = Manifest {
+        generation: manifest.generation + 1,
+        end: None,
+        ..manifest
+    };
+    write_manifest(disk, &manifest)?;
+    if let Err(error) = hint.announce(manifest.generation) {
+        tracing::warn!(%error, "the durable hint was not written");
+    }
+    Ok(manifest)
+}
+
+/// Removes segments that the manifest does not name, once everything that it names was found: what compaction
+/// replaced, and what it did not finish. One that cannot be removed is only in the way of space.
+fn remove_unnamed(disk: &dyn Disk, manifest: &Manifest) {
+    if let Err(error) = apply::remove_segments(disk, |file| !look::is_named(manifest, file)) {
+        tracing::warn!(%error, "a file that is not part of the log was not removed");
+    }
 }
 
 /// Removes writes that did not finish; nothing refers to them.
@@ -165,7 +184,10 @@ fn remove_unfinished(disk: &dyn Disk) -> Result<()> {
     for dir in ["", SEGMENTS] {
         let fail = |e| StoreError::io(format_args!("clearing up in {}", disk.describe()), e);
         for entry in disk.list(dir).map_err(fail)? {
-            if entry.is_file && entry.name.ends_with(".tmp") {
+            let unfinished = [".tmp", ".part"]
+                .iter()
+                .any(|end| entry.name.ends_with(end));
+            if entry.is_file && unfinished {
                 let name = if dir.is_empty() {
                     entry.name
                 } else {
@@ -181,7 +203,7 @@ fn remove_unfinished(disk: &dyn Disk) -> Result<()> {
 fn start(
     config: StoreConfig,
     disk: Arc<dyn Disk>,
-    store_id: [u8; 16],
+    manifest: Manifest,
     lock: Box<dyn DiskLock>,
     loaded: Loaded,
 ) -> Result<Arc<Engine>> {
@@ -189,6 +211,7 @@ fn start(
     let (jobs, todo) = flume::unbounded();
     let next = loaded.tip.mark.segment + 1;
     let planned = planned_bytes(next, config.segment_bytes);
+    let store_id = manifest.store_id;
     let published = loaded.published(&disk, &store_id);
     let writer = Writer {
         incoming,
@@ -211,6 +234,7 @@ fn start(
         config,
         disk,
         store_id,
+        manifest: Mutex::new(manifest),
         front,
         queue,
         turn: Mutex::new(writer),

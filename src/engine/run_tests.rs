@@ -1,169 +1,26 @@
 //! Runs in a store: the same answers with and without them, whatever happened to their files.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::engine::open::open;
 use crate::engine::runs;
 use crate::engine::shared::Engine;
+use crate::engine::small::{Small, all_runs, parent_of, settle};
 use crate::event::batch::Batch;
 use crate::event::coordinate::Coordinate;
 use crate::event::draft::EventDraft;
 use crate::event::hash::{entity_digest, key_digest};
 use crate::event::id::EventId;
 use crate::event::kind::EventKind;
-use crate::event::position::Position;
 use crate::format::run::RUN_SEGMENTS;
 use crate::format::sidx::Axis16;
-use crate::index::layer::Axis;
-use crate::index::run::Run;
 use crate::index::view::View;
-use crate::io::{Access, Disk, MemoryDisk, read_exact_at, write_all_at};
-use crate::options::{MIN_SEGMENT_BYTES, StoreConfig};
+use crate::io::Disk;
 use crate::sync::Arc;
 
-const PAYLOAD_BYTES: usize = 60_000;
-const ENTITIES: usize = 97;
 const RUNS: [&str; 2] = [
     "segments/0000000001-0000000016.run",
     "segments/0000000017-0000000032.run",
 ];
-
-/// A store of many small segments, and what was appended to it.
-struct Small {
-    disk: MemoryDisk,
-    /// Position, then id, key and entity.
-    events: Vec<(u64, EventId, String, String)>,
-}
-
-impl Small {
-    fn new() -> Self {
-        Self {
-            disk: MemoryDisk::new(),
-            events: Vec::new(),
-        }
-    }
-
-    fn open(&self) -> Arc<Engine> {
-        let config = StoreConfig::on_disk(Arc::new(self.disk.clone()));
-        open(config.segment_bytes(MIN_SEGMENT_BYTES)).unwrap()
-    }
-
-    fn fill(&mut self, engine: &Engine, segments: u64) {
-        let payload = "x".repeat(PAYLOAD_BYTES);
-        while engine.stats().segments < segments {
-            let number = self.events.len();
-            let (entity, key) = (entity(number * 31 % ENTITIES), format!("key:{number}"));
-            let at = Coordinate::new(&entity, "house").unwrap();
-            let draft = EventDraft::new(&at, EventKind::literal("box.filled"), &payload);
-            let draft = match parent_of(number).map(|parent| self.events[parent].1) {
-                Some(parent) => draft.caused_by(parent),
-                None => draft,
-            };
-            let batch = Batch::new().event(draft).idempotency_key(&key);
-            let receipt = engine.append(batch).unwrap()[0];
-            let position = receipt.position().get();
-            self.events.push((position, receipt.id(), key, entity));
-        }
-    }
-
-    /// Everything that can be looked up, against brute force, in a view up to any position.
-    fn check(&self, view: &View) {
-        let upto = view.position().get();
-        let mut revisions = HashMap::new();
-        self.check_children(view);
-        for (position, id, key, entity) in &self.events {
-            let seen = *position <= upto;
-            let found = view.get(*id).unwrap().map(|event| event.position().get());
-            assert_eq!(found, seen.then_some(*position));
-            let found = view.receipt(key).unwrap();
-            let found = found.map(|receipts| receipts[0].position().get());
-            assert_eq!(found, seen.then_some(*position), "{key}");
-            *revisions.entry(entity.clone()).or_insert(0) += u64::from(seen);
-        }
-        for number in 0..2 * ENTITIES {
-            let (entity, number) = (entity(number), number as u64);
-            let revision = revisions.get(&entity).copied().unwrap_or(0);
-            assert_eq!(view.revision(&entity).unwrap(), revision, "{entity}");
-            let absent = EventId::v7(number, u128::from(number));
-            assert!(view.get(absent).unwrap().is_none());
-            assert!(view.receipt(format!("absent:{number}")).unwrap().is_none());
-        }
-    }
-
-    /// A parent's children stand in one layer that may hold them or in several, and no layer that does is passed over.
-    fn check_children(&self, view: &View) {
-        let layers = view.picture().layers;
-        for (parent, (_, id, ..)) in self.events.iter().enumerate() {
-            let mut found = Vec::new();
-            let mut from = 0;
-            while let Some(at) = layers.next_that_may_hold(Axis16::Parent, id.as_bytes(), from) {
-                let (layer, axis) = (&layers.all[at], Axis::Effects(*id.as_bytes()));
-                let rows = 0..layer.axis_len(&axis).unwrap();
-                found.extend(rows.map(|nth| layer.position(layer.nth(&axis, nth).unwrap())));
-                from = at + 1;
-            }
-            // A view's last layer may have grown since; a layer may stand there twice.
-            found.retain(|position| *position <= view.position().get());
-            found.sort_unstable();
-            found.dedup();
-            let children = self.events.iter().enumerate();
-            let children = children.filter(|(number, _)| parent_of(*number) == Some(parent));
-            let children = children.map(|(_, event)| event.0);
-            let seen = children.filter(|position| *position <= view.position().get());
-            assert_eq!(found, seen.collect::<Vec<_>>());
-        }
-    }
-
-    fn check_everywhere(&self, engine: &Engine) {
-        let view = engine.front.last_view();
-        self.check(&view);
-        for position in (0..=view.position().get()).step_by(101) {
-            self.check(&view.at_position(Position::new(position)).unwrap());
-        }
-    }
-
-    fn bytes(&self, name: &str) -> Option<Vec<u8>> {
-        let file = self.disk.open(name, Access::Read).ok()?;
-        let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
-        read_exact_at(&*file, &mut bytes, 0).unwrap();
-        Some(bytes)
-    }
-
-    fn put(&self, name: &str, bytes: &[u8]) {
-        let _ = self.disk.remove(name);
-        let file = self.disk.open(name, Access::CreateNew).unwrap();
-        write_all_at(&*file, bytes, 0).unwrap();
-    }
-}
-
-/// Some parents have several children, most have none; some children stand many segments behind.
-fn parent_of(number: usize) -> Option<usize> {
-    (number % 4 == 3).then(|| number * 3 / 4 / 10 * 10)
-}
-
-fn entity(number: usize) -> String {
-    format!("box:{number}")
-}
-
-fn all_runs(engine: &Engine) -> Vec<Arc<Run>> {
-    engine.front.published.read().layers.runs.clone()
-}
-
-/// Waits until upkeep has sealed `segments` and made what runs there can be.
-fn settle(engine: &Engine, segments: usize) {
-    let start = Instant::now();
-    let settled = || {
-        let runs = all_runs(engine);
-        engine.sealed.lock().len() == segments
-            && runs.len() == segments / RUN_SEGMENTS
-            && runs.iter().all(|run| run.is_usable())
-    };
-    while !settled() {
-        assert!(start.elapsed() < Duration::from_secs(60), "upkeep is stuck");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
 
 /// How many layers are asked for a key that is nowhere, on average.
 fn layers_asked(engine: &Engine) -> usize {

@@ -12,6 +12,7 @@ use crate::index::layer::open_side_index;
 use crate::index::run::Run;
 use crate::index::sidx::Sidx;
 use crate::io::{Disk, replace};
+use crate::log::files::SegmentFile;
 use crate::log::segment::Segment;
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
@@ -92,7 +93,15 @@ fn make(engine: &Engine, group: usize, head: RunHead) -> Result<()> {
 pub(super) fn build(engine: &Engine, head: RunHead) -> Result<Option<Vec<u8>>> {
     let mut indexes = Vec::with_capacity(RUN_SEGMENTS);
     for (number, checksum) in (head.first_segment..).zip(head.merges) {
-        let index = index_of(engine, number)?;
+        let entry = engine
+            .sealed
+            .lock()
+            .iter()
+            .find(|e| e.number == number)
+            .copied();
+        let entry =
+            entry.ok_or_else(|| StoreError::corrupt("a run names a segment that is gone"))?;
+        let index = index_of(engine, &entry)?;
         if index.checksum() != checksum {
             return Err(StoreError::corrupt(format!(
                 "the index of segment {number} is not the one that the store was opened with; open it again"
@@ -117,12 +126,13 @@ pub(super) fn build(engine: &Engine, head: RunHead) -> Result<Option<Vec<u8>>> {
 }
 
 /// The index of a sealed segment; not the one that readers share, so that what nobody asks is not left mapped.
-fn index_of(engine: &Engine, number: u64) -> Result<Sidx> {
-    open_side_index(&*engine.disk, &engine.store_id, number).or_else(|_| {
-        let segment = Segment::sealed(Arc::clone(&engine.disk), engine.store_id, number);
+fn index_of(engine: &Engine, entry: &SealedEntry) -> Result<Sidx> {
+    let (store_id, file) = (entry.store_id, SegmentFile::from(entry));
+    open_side_index(&*engine.disk, &store_id, file).or_else(|_| {
+        let segment = Segment::sealed(Arc::clone(&engine.disk), store_id, file);
         let map = Arc::clone(segment.map()?);
         let end = map.len();
-        Sidx::open_at_end(map, end, &engine.store_id, number, &segment.name())
+        Sidx::open_at_end(map, end, &store_id, file.number, &segment.name())
     })
 }
 

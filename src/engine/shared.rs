@@ -13,6 +13,7 @@ use crate::event::id::EventId;
 use crate::event::position::Position;
 use crate::event::timestamp::Timestamp;
 use crate::format::checkpoint::SealedEntry;
+use crate::format::manifest::Manifest;
 use crate::index::layers::Layers;
 use crate::index::view::Head;
 use crate::io::{Disk, DiskLock};
@@ -40,6 +41,8 @@ pub(crate) struct Engine {
     pub(crate) config: StoreConfig,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) store_id: [u8; 16],
+    /// The manifest in force; held while another is written, and never asked for by one who waits for the turn.
+    pub(crate) manifest: Mutex<Manifest>,
     /// What readers share of it.
     pub(crate) front: Arc<Front>,
     pub(crate) queue: flume::Sender<Submission>,

@@ -13,6 +13,7 @@ use crate::format::run::RUN_SEGMENTS;
 use crate::index::layer::Layer;
 use crate::index::layers::put_sealed;
 use crate::log::active::Spare;
+use crate::log::files::SegmentFile;
 use crate::log::seal;
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
 
@@ -66,9 +67,10 @@ pub(crate) fn run(engine: &Engine, jobs: &flume::Receiver<Job>) {
 
 fn seal_one(engine: &Engine, number: u64) -> Result<()> {
     let last_position = last_position_of(engine, number);
-    let sealed = seal::seal(&*engine.disk, &engine.store_id, number, last_position)?;
-    let entry = chain::entry_of(&engine.store_id, number, &sealed);
-    let layer = chain::layer_of(&engine.disk, &engine.store_id, &entry, sealed.digest_before);
+    let file = SegmentFile::original(number);
+    let sealed = seal::seal(&*engine.disk, &engine.store_id, file, last_position)?;
+    let entry = chain::entry_of(&engine.store_id, file, &sealed);
+    let layer = chain::layer_of(&engine.disk, &entry, sealed.digest_before);
     engine.sealed.lock().push(entry);
     show_sealed(engine, Arc::new(layer));
     if number.is_multiple_of(RUN_SEGMENTS as u64) {

@@ -27,6 +27,12 @@ pub(crate) struct Replaced {
     pub(crate) generation: u64,
 }
 
+impl Replaced {
+    pub(crate) fn contains(&self, number: u64) -> bool {
+        (self.first..=self.last).contains(&number)
+    }
+}
+
 /// Where this store's history left an earlier store's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Lineage {
@@ -75,6 +81,21 @@ pub(crate) struct Manifest {
 }
 
 impl Manifest {
+    /// Up to which position files with this store id belong to the log; `None` of a stranger's.
+    pub(crate) fn reach_of(&self, store_id: &[u8; 16]) -> Option<u64> {
+        if self.store_id == *store_id {
+            return Some(u64::MAX);
+        }
+        let earlier = self.lineage.iter().find(|l| l.store_id == *store_id)?;
+        Some(earlier.position)
+    }
+
+    /// The replaced range that a segment is in.
+    pub(crate) fn range_of(&self, number: u64) -> Option<&Replaced> {
+        let at = self.replaced.partition_point(|range| range.last < number);
+        self.replaced.get(at).filter(|range| range.contains(number))
+    }
+
     /// The file's bytes.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let count = |len: usize| u32::try_from(len).expect("a manifest has few entries");
@@ -361,5 +382,29 @@ mod tests {
             assert!(!read(bad.clone(), 7), "{bad:?}");
         }
         assert!(!read(Vec::new(), 0), "a manifest that was never written");
+    }
+
+    #[test]
+    fn a_segment_is_in_the_range_that_has_its_number() {
+        let [low, high] = [(2, 3, 1), (5, 5, 2)].map(|(first, last, generation)| Replaced {
+            first,
+            last,
+            generation,
+        });
+        let manifest = Manifest {
+            replaced: vec![low, high],
+            ..golden::manifest()
+        };
+        let found = [1, 2, 3, 4, 5, 6].map(|number| manifest.range_of(number).copied());
+        let expected = [None, Some(low), Some(low), None, Some(high), None];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn an_earlier_store_counts_up_to_where_it_was_left() {
+        let manifest = golden::manifest();
+        assert_eq!(manifest.reach_of(&golden::STORE_ID), Some(u64::MAX));
+        assert_eq!(manifest.reach_of(&[0xA0; 16]), Some(9));
+        assert_eq!(manifest.reach_of(&[0xA2; 16]), None);
     }
 }

@@ -19,7 +19,7 @@ use crate::index::read_options::ReadOptions;
 use crate::index::sidx::Sidx;
 use crate::index::view::{Head, View};
 use crate::io::{Access, Disk, MemoryDisk, write_all_at};
-use crate::log::files::{SEGMENTS, segment_name};
+use crate::log::files::{SEGMENTS, SegmentFile, segment_name};
 use crate::log::segment::Segment;
 use crate::sync::Arc;
 
@@ -146,7 +146,11 @@ pub(crate) fn view() -> View {
         Arc::new(file.map(log.len() as u64).unwrap()),
     );
     let sidx = Sidx::open_at_end(map, end, &STORE_ID, 1, &segment_name(1)).unwrap();
-    let segment = Arc::new(Segment::sealed(Arc::new(disk), STORE_ID, 1));
+    let segment = Arc::new(Segment::sealed(
+        Arc::new(disk),
+        STORE_ID,
+        SegmentFile::original(1),
+    ));
     let span = Span {
         last_position: ROWS,
         first_recorded: time(1),

@@ -13,7 +13,7 @@ use crate::index::row_list::RowList;
 use crate::index::sidx::Sidx;
 use crate::io::{Access, Disk, Map};
 use crate::log::event::EventRef;
-use crate::log::files::{CHECKPOINT, decode_error, side_index_name};
+use crate::log::files::{CHECKPOINT, SegmentFile, decode_error};
 use crate::log::seal;
 use crate::log::segment::{Segment, Staged};
 use crate::sync::{Arc, Mutex, RwLock};
@@ -66,7 +66,7 @@ struct Fixed {
 /// Where a finished layer's index comes from.
 #[derive(Debug)]
 pub(crate) enum Source {
-    /// The footer of a sealed segment, or the side file that replaces it.
+    /// The footer of a sealed segment whose header names this store, or the side file that replaces it.
     Footer {
         disk: Arc<dyn Disk>,
         store_id: [u8; 16],
@@ -467,16 +467,16 @@ impl Layer {
         let Source::Footer { disk, store_id } = source else {
             return Err(why);
         };
-        let number = self.segment.number();
+        let place = self.segment.place();
         let beside = || {
-            let sidx = open_side_index(&**disk, store_id, number)?;
+            let sidx = open_side_index(&**disk, store_id, place)?;
             self.check_rows(&sidx).map(|()| sidx)
         };
         let sidx = match beside() {
             Ok(sidx) => sidx,
             Err(_) => {
-                tracing::warn!(segment = number, error = %why, "the footer is damaged and is made again");
-                seal::write_side_index(&**disk, store_id, number, self.last_position())?;
+                tracing::warn!(file = place.name(), error = %why, "the footer is damaged and is made again");
+                seal::write_side_index(&**disk, store_id, place, self.last_position())?;
                 beside()?
             }
         };
@@ -500,11 +500,15 @@ pub(crate) fn open_footer(segment: &Segment) -> Result<Sidx> {
 }
 
 /// The side file that replaces a damaged footer, read whole once so that it does not fail later.
-pub(crate) fn open_side_index(disk: &dyn Disk, store_id: &[u8; 16], number: u64) -> Result<Sidx> {
-    let name = side_index_name(number);
+pub(crate) fn open_side_index(
+    disk: &dyn Disk,
+    store_id: &[u8; 16],
+    place: SegmentFile,
+) -> Result<Sidx> {
+    let name = place.side_index_name();
     let map = map_whole(disk, &name)?;
     let end = map.len();
-    let sidx = Sidx::open_at_end(map, end, store_id, number, &name)?;
+    let sidx = Sidx::open_at_end(map, end, store_id, place.number, &name)?;
     sidx.check().map(|()| sidx)
 }
 

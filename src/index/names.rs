@@ -356,6 +356,7 @@ mod tests {
     use crate::index::model::{Facet, Model, SEGMENT, STORE_ID, open_at};
     use crate::index::view::Head;
     use crate::io::MemoryDisk;
+    use crate::log::files::SegmentFile;
     use crate::log::segment::Segment;
 
     const NAMES: usize = 5_000;
@@ -379,7 +380,11 @@ mod tests {
         let sidx = open_at(&bytes, 0).unwrap();
         let first = sidx.first_position();
         let last = first + NAMES as u64 - 1;
-        let segment = Segment::sealed(Arc::new(MemoryDisk::new()), STORE_ID, SEGMENT);
+        let segment = Segment::sealed(
+            Arc::new(MemoryDisk::new()),
+            STORE_ID,
+            SegmentFile::original(SEGMENT),
+        );
         let span = Span {
             last_position: last,
             first_recorded: 0,

@@ -17,7 +17,7 @@ use crate::index::run::RunCheck;
 use crate::io::{Access, Disk, DiskFile, read_exact_at};
 use crate::lineage::proof::is_damage;
 use crate::lineage::verification::{Damage, Verification};
-use crate::log::files::{CHECKPOINT, HINT, MANIFEST, read_manifest, read_small, side_index_name};
+use crate::log::files::{CHECKPOINT, HINT, MANIFEST, read_manifest, read_small};
 use crate::log::look;
 use crate::log::scan::Tip;
 use crate::log::seal::{Indexer, footer_start};
@@ -234,12 +234,12 @@ fn compare_side_index(
     index: &[u8],
     found: &mut Verification,
 ) -> Result<()> {
-    let name = side_index_name(segment.number());
+    let name = segment.place().side_index_name();
     let Some(bytes) = read_small(disk, &name)?.filter(|bytes| bytes != index) else {
         return Ok(());
     };
     let at = bytes.iter().zip(index).take_while(|(a, b)| a == b).count();
-    match open_side_index(disk, segment.store_id(), segment.number()) {
+    match open_side_index(disk, segment.store_id(), segment.place()) {
         Ok(_) => found.damaged(Damage {
             offset: at as u64,
             ..whole(&name, "it is not the index of its segment; delete the file")
@@ -305,7 +305,7 @@ mod tests {
     use crate::format::run::{RunBuilder, RunHead};
     use crate::format::sidx::SidxRow;
     use crate::io::{MemoryDisk, write_all_at};
-    use crate::log::files::segment_name;
+    use crate::log::files::{SegmentFile, segment_name};
     use crate::log::look::{list_segments, read_header};
     use crate::log::scan::{Scan, Step};
     use crate::options::{MIN_SEGMENT_BYTES, StoreConfig};
@@ -333,9 +333,9 @@ mod tests {
 
     /// The index of segment 1 with another kind for the first event, and where the footer begins.
     fn forged_index(disk: &MemoryDisk) -> (Vec<u8>, u64) {
-        let store_id = read_manifest(disk).unwrap().unwrap().store_id;
-        let listed = list_segments(disk).unwrap()[0];
-        let header = read_header(disk, listed, &store_id).unwrap().unwrap();
+        let manifest = read_manifest(disk).unwrap().unwrap();
+        let listed = list_segments(disk, &manifest).unwrap()[0];
+        let header = read_header(disk, listed, &manifest).unwrap().unwrap();
         let name = segment_name(1);
         let file = look::open(disk, &name, Access::Read).unwrap();
         let mut scan = Scan::begin(file, name, &header).unwrap();
@@ -386,7 +386,7 @@ mod tests {
     fn so_is_a_side_index() {
         let disk = closed(7);
         let (index, _) = forged_index(&disk);
-        let name = side_index_name(1);
+        let name = SegmentFile::original(1).side_index_name();
         let file = disk.open(&name, Access::CreateNew).unwrap();
         write_all_at(&*file, &index, 0).unwrap();
         assert_eq!(only_damage(&disk).0, name);

@@ -70,9 +70,9 @@ fn log() -> Log {
 
 impl Log {
     fn read(disk: Arc<MemoryDisk>, digest: Digest) -> Self {
-        let store_id = read_manifest(&*disk).unwrap().unwrap().store_id;
-        let listed = list_segments(&*disk).unwrap()[0];
-        let header = read_header(&*disk, listed, &store_id).unwrap().unwrap();
+        let manifest = read_manifest(&*disk).unwrap().unwrap();
+        let listed = list_segments(&*disk, &manifest).unwrap()[0];
+        let header = read_header(&*disk, listed, &manifest).unwrap().unwrap();
         let name = segment_file(&disk);
         let file = open(&*disk, &name, Access::Read).unwrap();
         let mut scan = Scan::begin(file, name, &header).unwrap();

@@ -22,7 +22,7 @@ use crate::index::read_options::ReadOptions;
 use crate::index::view::{Head, View};
 use crate::io::{Access, Disk, MemoryDisk, read_exact_at, write_all_at};
 use crate::log::event::EventRef;
-use crate::log::files::{segment_name, side_index_name};
+use crate::log::files::SegmentFile;
 use crate::log::stubbing::leave_stubs;
 use crate::options::{MIN_SEGMENT_BYTES, StoreConfig};
 use crate::sync::Arc;
@@ -539,9 +539,9 @@ fn a_damaged_footer_over_stubs_is_made_again_byte_for_byte() {
     for number in sealed.clone() {
         let file = world
             .disk
-            .open(&segment_name(number), Access::Write)
+            .open(&SegmentFile::original(number).name(), Access::Write)
             .unwrap();
-        let bytes = read(&world.disk, &segment_name(number));
+        let bytes = read(&world.disk, &SegmentFile::original(number).name());
         let total = bytes[bytes.len() - 16..].first_chunk().unwrap();
         let start = bytes.len() - usize::try_from(u64::from_le_bytes(*total)).unwrap();
         write_all_at(&*file, &[!bytes[start + 200]], start as u64 + 200).unwrap();
@@ -551,7 +551,10 @@ fn a_damaged_footer_over_stubs_is_made_again_byte_for_byte() {
     check(&world, &world.view(), &before);
     for (number, footer) in sealed.zip(footers) {
         assert!(
-            read(&world.disk, &side_index_name(number)) == footer,
+            read(
+                &world.disk,
+                &SegmentFile::original(number).side_index_name()
+            ) == footer,
             "segment {number}"
         );
     }

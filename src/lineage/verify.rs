@@ -358,7 +358,7 @@ fn read_header(file: &dyn DiskFile, part: &Part, name: &str) -> Result<SegmentHe
         DecodeError::Corrupt(what) => StoreError::corrupt(what),
         DecodeError::Unsupported(_) => decode_error(name, 0, &e),
     })?;
-    if header.number != part.segment.number() || header.store_id != *part.segment.store_id() {
+    if !part.segment.place().has(&header) || header.store_id != *part.segment.store_id() {
         return Err(StoreError::corrupt("it is another segment"));
     }
     Ok(header)

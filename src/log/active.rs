@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 use crate::error::{Result, StoreError};
 use crate::format::segment::SegmentHeader;
 use crate::io::{Access, Disk, DiskFile, write_all_at};
-use crate::log::files::{SEGMENTS, segment_name};
+use crate::log::files::{SEGMENTS, SegmentFile, segment_name};
 use crate::log::segment::Segment;
 use crate::sync::Arc;
 
@@ -126,6 +126,7 @@ impl Active {
         })?;
         let segment = Arc::new(Segment::active(
             Arc::clone(&disk),
+            SegmentFile::original(header.number),
             &*file,
             &header,
             final_bytes,
@@ -161,6 +162,7 @@ impl Active {
         }
         let segment = Arc::new(Segment::active(
             Arc::clone(&disk),
+            SegmentFile::original(header.number),
             &*file,
             &header,
             final_bytes,
@@ -307,7 +309,14 @@ mod tests {
             recorded_before: 0,
             replaced_sequence: 0,
         };
-        let segment = Segment::active(Arc::new(disk.clone()), &*file, &header, 4096).unwrap();
+        let segment = Segment::active(
+            Arc::new(disk.clone()),
+            SegmentFile::original(1),
+            &*file,
+            &header,
+            4096,
+        )
+        .unwrap();
         let mut active = Active {
             disk: Arc::new(disk),
             file: file.clone(),

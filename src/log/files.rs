@@ -6,9 +6,11 @@
 use std::io::ErrorKind;
 
 use crate::error::{Result, StoreError};
+use crate::format::checkpoint::SealedEntry;
 use crate::format::codec::DecodeError;
 use crate::format::hint::{HINT_BYTES, Shutdown, Slot};
-use crate::format::manifest::Manifest;
+use crate::format::manifest::{Manifest, Replaced};
+use crate::format::segment::SegmentHeader;
 use crate::io::{Access, Disk, DiskFile, read_exact_at, replace, write_all_at};
 use crate::log::scan::Tip;
 use crate::sync::Arc;
@@ -22,29 +24,114 @@ pub(crate) const LOCK: &str = "lock";
 /// A manifest, hint or checkpoint longer than this is not one of ours.
 pub(crate) const MAX_SMALL_FILE_BYTES: u64 = 1 << 30;
 
-pub(crate) fn segment_name(number: u64) -> String {
-    format!("{SEGMENTS}/{number:010}.seg")
+/// The file of a segment, or of a range of segments that compaction wrote anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentFile {
+    /// The first segment that it stands for.
+    pub(crate) first: u64,
+    /// The last one, whose number is in its header.
+    pub(crate) number: u64,
+    /// Which of all replacements ever written it is, from 1; 0 of a segment as it was appended.
+    pub(crate) generation: u64,
 }
 
-pub(crate) fn side_index_name(number: u64) -> String {
-    format!("{SEGMENTS}/{number:010}.sidx")
+impl SegmentFile {
+    /// The file that segment `number` was appended to.
+    pub(crate) const fn original(number: u64) -> Self {
+        Self {
+            first: number,
+            number,
+            generation: 0,
+        }
+    }
+
+    /// The file that holds segment `number` as the manifest says.
+    pub(crate) fn holding(manifest: &Manifest, number: u64) -> Self {
+        let range = manifest.range_of(number);
+        range.map_or(Self::original(number), Self::from)
+    }
+
+    /// The file with this name in the folder of segments.
+    pub(crate) fn parse(name: &str, extension: &str) -> Option<Self> {
+        let stem = name.strip_suffix(extension)?.strip_suffix('.')?;
+        let numbers: Vec<u64> = stem
+            .split('-')
+            .map(|digits| digits.parse().ok())
+            .collect::<Option<_>>()?;
+        let file = match *numbers.as_slice() {
+            [number] => Self::original(number),
+            [first, number, generation] if generation > 0 => Self {
+                first,
+                number,
+                generation,
+            },
+            _ => return None,
+        };
+        let sound = 0 < file.first && file.first <= file.number && file.stem() == stem;
+        sound.then_some(file)
+    }
+
+    pub(crate) fn is_replacement(self) -> bool {
+        self.generation > 0
+    }
+
+    /// Whether it is the file that this header stands in.
+    pub(crate) fn has(self, header: &SegmentHeader) -> bool {
+        header.number == self.number
+            && header.replaces_first == self.first
+            && header.is_replacement() == self.is_replacement()
+    }
+
+    pub(crate) fn name(self) -> String {
+        format!("{SEGMENTS}/{}.seg", self.stem())
+    }
+
+    /// The file that replaces its footer when that is damaged.
+    pub(crate) fn side_index_name(self) -> String {
+        format!("{SEGMENTS}/{}.sidx", self.stem())
+    }
+
+    /// The file that keeps what a cut took away.
+    pub(crate) fn torn_name(self, attempt: u32) -> String {
+        format!("{SEGMENTS}/{}.torn-{attempt}", self.stem())
+    }
+
+    fn stem(self) -> String {
+        let (first, number, generation) = (self.first, self.number, self.generation);
+        match generation {
+            0 => format!("{number:010}"),
+            _ => format!("{first:010}-{number:010}-{generation:06}"),
+        }
+    }
+}
+
+impl From<&Replaced> for SegmentFile {
+    fn from(range: &Replaced) -> Self {
+        Self {
+            first: range.first,
+            number: range.last,
+            generation: range.generation,
+        }
+    }
+}
+
+impl From<&SealedEntry> for SegmentFile {
+    fn from(entry: &SealedEntry) -> Self {
+        Self {
+            first: entry.first,
+            number: entry.number,
+            generation: entry.generation,
+        }
+    }
+}
+
+/// The name of the file that segment `number` was appended to.
+pub(crate) fn segment_name(number: u64) -> String {
+    SegmentFile::original(number).name()
 }
 
 pub(crate) fn run_name(first: u64, last: u64) -> String {
     format!("{SEGMENTS}/{first:010}-{last:010}.run")
-}
-
-pub(crate) fn torn_name(number: u64, attempt: u32) -> String {
-    format!("{SEGMENTS}/{number:010}.torn-{attempt}")
-}
-
-/// The number in `0000000012.seg`, given without its folder.
-pub(crate) fn parse_segment_name(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(".seg")?;
-    if digits.len() != 10 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    digits.parse().ok().filter(|number| *number > 0)
 }
 
 /// Turns what a decoder found into an error with its place and advice.
@@ -125,11 +212,15 @@ pub(crate) struct HintFile {
     file: Arc<dyn DiskFile>,
     store_id: [u8; 16],
     generation: u64,
+    /// The manifest in force.
+    manifest_generation: u64,
+    /// The newest slot in the file, if one is valid.
+    newest: Option<Slot>,
 }
 
 impl HintFile {
-    /// Opens the hint for writing, making it if it is not there; `generation` is that of the newest valid slot.
-    pub(crate) fn open(disk: &dyn Disk, store_id: [u8; 16], generation: u64) -> Result<Self> {
+    /// Opens the hint for writing, making it if it is not there; `newest` is the newest valid slot.
+    pub(crate) fn open(disk: &dyn Disk, manifest: &Manifest, newest: Option<Slot>) -> Result<Self> {
         let fail = |e| StoreError::io(format_args!("opening {HINT}"), e);
         let file = match disk.open(HINT, Access::Write) {
             Ok(file) => file,
@@ -141,24 +232,55 @@ impl HintFile {
         };
         Ok(Self {
             file,
-            store_id,
-            generation,
+            store_id: manifest.store_id,
+            generation: newest.map_or(0, |slot| slot.generation),
+            manifest_generation: manifest.generation,
+            newest,
         })
     }
 
     /// Writes over the older slot that `tip` is durable. It is not synced: it can only be late, never early.
     pub(crate) fn write(&mut self, tip: &Tip, shutdown: Shutdown) -> std::io::Result<()> {
-        self.generation += 1;
-        let slot = Slot {
-            generation: self.generation,
+        self.put(Slot {
+            generation: 0,
             segment: tip.mark.segment,
             end_offset: tip.mark.offset,
             last_position: tip.position,
             group_checksum: tip.checksum,
             shutdown,
             manifest_generation: 0,
+        })
+    }
+
+    /// Tells readers that another manifest is in force, and of the log what was told last.
+    pub(crate) fn announce(&mut self, manifest_generation: u64) -> std::io::Result<()> {
+        self.manifest_generation = manifest_generation;
+        let Some(newest) = self.newest else {
+            return Ok(());
         };
-        write_all_at(&*self.file, &slot.encode(&self.store_id), slot.offset()).map_err(|e| e.source)
+        self.put(Slot {
+            shutdown: Shutdown::Running,
+            ..newest
+        })
+    }
+
+    /// Whether readers know which manifest is in force.
+    pub(crate) fn is_announced(&self) -> bool {
+        let announced = self.newest.map(|slot| slot.manifest_generation);
+        announced == Some(self.manifest_generation)
+    }
+
+    fn put(&mut self, slot: Slot) -> std::io::Result<()> {
+        self.generation += 1;
+        let slot = Slot {
+            generation: self.generation,
+            manifest_generation: self.manifest_generation,
+            ..slot
+        };
+        write_all_at(&*self.file, &slot.encode(&self.store_id), slot.offset())
+            .map_err(|e| e.source)?;
+        self.newest = Some(slot);
+        Ok(())
     }
 
     pub(crate) fn sync(&self) -> std::io::Result<()> {
@@ -172,15 +294,35 @@ mod tests {
 
     #[test]
     fn only_our_own_names_are_segments() {
-        assert_eq!(parse_segment_name("0000000012.seg"), Some(12));
+        let replacement = SegmentFile {
+            first: 3,
+            number: 12,
+            generation: 1_000_007,
+        };
+        for (name, file) in [
+            ("0000000012.seg", SegmentFile::original(12)),
+            ("0000000003-0000000012-1000007.seg", replacement),
+        ] {
+            assert_eq!(SegmentFile::parse(name, "seg"), Some(file));
+            assert_eq!(file.name(), format!("{SEGMENTS}/{name}"));
+            assert_eq!(SegmentFile::parse(name, "sidx"), None);
+        }
         for other in [
             "12.seg",
             "0000000000.seg",
             "000000012a.seg",
+            "+000000012.seg",
             "0000000012.sidx",
             "00000000012.seg",
+            "0000000012seg",
+            "0000000003-0000000012.seg",
+            "0000000003-0000000012-000000.seg",
+            "0000000003-0000000012-7.seg",
+            "0000000013-0000000012-000007.seg",
+            "0000000000-0000000012-000007.seg",
+            "0000000003-0000000012-000007-000008.seg",
         ] {
-            assert_eq!(parse_segment_name(other), None, "{other}");
+            assert_eq!(SegmentFile::parse(other, "seg"), None, "{other}");
         }
     }
 }

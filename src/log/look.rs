@@ -8,9 +8,10 @@ use std::io::ErrorKind;
 use crate::error::{Result, StoreError};
 use crate::format::codec::DecodeError;
 use crate::format::group::{GROUP_HEADER_BYTES, GroupHeader};
+use crate::format::manifest::Manifest;
 use crate::format::segment::SegmentHeader;
 use crate::io::{Access, Disk, DiskFile, read_exact_at};
-use crate::log::files::{SEGMENTS, decode_error, parse_segment_name, segment_name};
+use crate::log::files::{SEGMENTS, SegmentFile, decode_error};
 use crate::log::plan::{Rest, Shape, first_missing};
 use crate::log::scan::{GROUPS_START, Mark, Scan};
 
@@ -23,51 +24,78 @@ static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
 /// A segment file as the directory lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Listed {
-    pub(crate) number: u64,
+    pub(crate) file: SegmentFile,
     pub(crate) bytes: u64,
 }
 
-/// The segment files in order; their numbers begin with 1 and none is missing.
-pub(crate) fn list_segments(disk: &dyn Disk) -> Result<Vec<Listed>> {
+/// The segment files that the manifest names, in order; each number from 1 to the newest is in one of them.
+pub(crate) fn list_segments(disk: &dyn Disk, manifest: &Manifest) -> Result<Vec<Listed>> {
     let entries = disk
         .list(SEGMENTS)
         .map_err(|e| StoreError::io(format_args!("listing {SEGMENTS}"), e))?;
     let mut segments = Vec::new();
     for entry in entries {
-        let Some(number) = parse_segment_name(&entry.name) else {
+        let file = SegmentFile::parse(&entry.name, "seg");
+        let Some(file) = file.filter(|file| is_named(manifest, *file)) else {
             continue;
         };
         if !entry.is_file {
             return Err(StoreError::corrupt(format!(
                 "{} is not a regular file",
-                segment_name(number)
+                file.name()
             )));
         }
         segments.push(Listed {
-            number,
+            file,
             bytes: entry.bytes,
         });
     }
-    segments.sort_unstable_by_key(|s| s.number);
-    match first_missing(segments.iter().map(|s| s.number)) {
+    segments.sort_unstable_by_key(|s| s.file.number);
+    let ranges = segments.iter().map(|s| (s.file.first, s.file.number));
+    match first_missing(ranges, least_newest(manifest)) {
         None => Ok(segments),
         Some(number) => Err(StoreError::corrupt(format!(
             "{} is missing; restore it from a copy",
-            segment_name(number)
+            SegmentFile::holding(manifest, number).name()
         ))),
     }
+}
+
+/// Whether a segment file belongs to the log.
+pub(crate) fn is_named(manifest: &Manifest, file: SegmentFile) -> bool {
+    SegmentFile::holding(manifest, file.number) == file
+        && manifest.end.is_none_or(|end| file.number <= end.segment)
+}
+
+/// The segment that there must be at least.
+fn least_newest(manifest: &Manifest) -> u64 {
+    let replaced = manifest.replaced.last().map_or(0, |range| range.last);
+    manifest.end.map_or(replaced, |end| end.segment)
 }
 
 /// The header of a segment; `None` when it is absent, zero or torn.
 ///
 /// # Errors
-/// `Unsupported` for a newer format, `Corrupt` for a valid header of another segment or store.
+/// `Unsupported` for a newer format, `Corrupt` for a valid header of another segment, of another store, or of an
+/// earlier store behind the place where this one left it.
 pub(crate) fn read_header(
     disk: &dyn Disk,
     listed: Listed,
-    store_id: &[u8; 16],
+    manifest: &Manifest,
 ) -> Result<Option<SegmentHeader>> {
-    let name = segment_name(listed.number);
+    let Some(header) = header_in(disk, listed)? else {
+        return Ok(None);
+    };
+    match manifest.reach_of(&header.store_id) {
+        Some(reach) if header.first_position <= reach => Ok(Some(header)),
+        Some(reach) => Err(goes_beyond(listed.file, reach)),
+        None => Err(is_other(listed.file, &header, "another store")),
+    }
+}
+
+/// The header of a segment of whatever store.
+pub(crate) fn header_in(disk: &dyn Disk, listed: Listed) -> Result<Option<SegmentHeader>> {
+    let name = listed.file.name();
     let file = open(disk, &name, Access::Read)?;
     if listed.bytes < GROUPS_START {
         return Ok(None);
@@ -75,23 +103,32 @@ pub(crate) fn read_header(
     let mut page = vec![0; usize::try_from(GROUPS_START).unwrap_or_default()];
     read_exact_at(&*file, &mut page, 0)
         .map_err(|e| StoreError::io(format_args!("reading {name}"), e))?;
-    let header = match SegmentHeader::decode(&page) {
-        Ok(header) => header,
-        Err(DecodeError::Corrupt(_)) => return Ok(None),
-        Err(error) => return Err(decode_error(&name, 0, &error)),
-    };
-    if header.store_id != *store_id || header.number != listed.number {
-        return Err(StoreError::corrupt(format!(
-            "{name} says that it is segment {} of {}; put the right file in its place",
-            header.number,
-            if header.store_id == *store_id {
-                "this store"
-            } else {
-                "another store"
-            },
-        )));
+    match SegmentHeader::decode(&page) {
+        Ok(header) if listed.file.has(&header) => Ok(Some(header)),
+        Ok(header) => Err(is_other(listed.file, &header, "a store")),
+        Err(DecodeError::Corrupt(_)) => Ok(None),
+        Err(error) => Err(decode_error(&name, 0, &error)),
     }
-    Ok(Some(header))
+}
+
+fn is_other(file: SegmentFile, header: &SegmentHeader, store: &str) -> StoreError {
+    let (first, last) = (header.replaces_first, header.number);
+    let which = match header.is_replacement() {
+        true => format!("a replacement of segments {first} to {last}"),
+        false => format!("segment {last}"),
+    };
+    StoreError::corrupt(format!(
+        "{} says that it is {which} of {store}; put the right file in its place",
+        file.name()
+    ))
+}
+
+/// A file has an earlier store's id, and events behind those that this store shares with it.
+pub(crate) fn goes_beyond(file: SegmentFile, reach: u64) -> StoreError {
+    StoreError::corrupt(format!(
+        "{} is of another store, of which this one shares the events up to {reach} alone; put the right file in its place",
+        file.name()
+    ))
 }
 
 pub(crate) fn open(
@@ -211,13 +248,11 @@ mod tests {
     fn header_in(page: &[u8]) -> Result<Option<SegmentHeader>> {
         let disk = MemoryDisk::new();
         disk.create_dir(SEGMENTS).unwrap();
-        let file = disk.open(&segment_name(1), Access::CreateNew).unwrap();
-        assert_eq!(file.write_at(page, 0).unwrap(), page.len());
-        let listed = Listed {
-            number: 1,
-            bytes: page.len() as u64,
-        };
-        read_header(&disk, listed, &golden::STORE_ID)
+        let file = SegmentFile::original(1);
+        let opened = disk.open(&file.name(), Access::CreateNew).unwrap();
+        assert_eq!(opened.write_at(page, 0).unwrap(), page.len());
+        let bytes = page.len() as u64;
+        super::header_in(&disk, Listed { file, bytes })
     }
 
     #[test]

@@ -6,6 +6,8 @@ pub(crate) mod event;
 pub(crate) mod files;
 pub(crate) mod hashes;
 pub(crate) mod look;
+#[cfg(test)]
+pub(crate) mod merged;
 pub(crate) mod plan;
 pub(crate) mod scan;
 pub(crate) mod seal;

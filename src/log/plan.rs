@@ -8,6 +8,7 @@
 
 use crate::format::checkpoint::{Checkpoint, SealedEntry};
 use crate::format::hint::Slot;
+use crate::format::manifest::Manifest;
 use crate::format::segment::SegmentHeader;
 use crate::log::scan::Mark;
 
@@ -136,6 +137,15 @@ pub(crate) fn proven(hint: Option<&Slot>, checkpoint: Option<&Checkpoint>) -> Ma
     of_hint.max(of_checkpoint)
 }
 
+/// What the manifest proves: a segment is replaced once something in the one behind it is durable.
+pub(crate) fn proven_by(manifest: &Manifest) -> Mark {
+    let last = manifest.replaced.last();
+    last.map_or(Mark::default(), |range| Mark {
+        segment: range.last + 1,
+        offset: 0,
+    })
+}
+
 /// What becomes of the newest segment.
 pub(crate) fn judge(evidence: &TailEvidence) -> Verdict {
     let durable = evidence.proven();
@@ -176,12 +186,19 @@ pub(crate) fn judge(evidence: &TailEvidence) -> Verdict {
     }
 }
 
-/// The first number that is not there of segments in order, which begin with 1.
-pub(crate) fn first_missing(numbers: impl IntoIterator<Item = u64>) -> Option<u64> {
-    (1..)
-        .zip(numbers)
-        .find(|(expected, number)| expected != number)
-        .map(|(expected, _)| expected)
+/// The first number from 1 to at least `least` that is in none of the files, which stand for ranges and are in order.
+pub(crate) fn first_missing(
+    files: impl IntoIterator<Item = (u64, u64)>,
+    least: u64,
+) -> Option<u64> {
+    let mut expected = 1;
+    for (first, last) in files {
+        if first != expected {
+            return Some(expected);
+        }
+        expected = last + 1;
+    }
+    (expected <= least).then_some(expected)
 }
 
 /// Whether `next` continues the segment with this `header` that the entry describes.
@@ -467,10 +484,16 @@ mod tests {
 
     #[test]
     fn row_10_a_missing_number_is_found() {
-        assert_eq!(first_missing([]), None);
-        assert_eq!(first_missing([1, 2, 3]), None);
-        assert_eq!(first_missing([2, 3]), Some(1));
-        assert_eq!(first_missing([1, 2, 4, 6]), Some(3));
+        let missing = |numbers: &[u64]| first_missing(numbers.iter().map(|n| (*n, *n)), 0);
+        assert_eq!(missing(&[]), None);
+        assert_eq!(missing(&[1, 2, 3]), None);
+        assert_eq!(missing(&[2, 3]), Some(1));
+        assert_eq!(missing(&[1, 2, 4, 6]), Some(3));
+        assert_eq!(first_missing([(1, 3), (4, 4), (5, 9)], 9), None);
+        assert_eq!(first_missing([(1, 3), (5, 9)], 9), Some(4));
+        assert_eq!(first_missing([(1, 3), (3, 4)], 4), Some(4));
+        assert_eq!(first_missing([(1, 3)], 4), Some(4));
+        assert_eq!(first_missing([], 1), Some(1));
     }
 
     #[test]

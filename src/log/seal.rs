@@ -11,8 +11,8 @@ use crate::format::segment::SegmentHeader;
 use crate::format::sidx::{SidxFacts, SidxRow, TRAILER_BYTES, Trailer};
 use crate::format::sidx_build::SidxBuilder;
 use crate::io::{Access, Disk, read_exact_at, replace, write_all_at};
-use crate::log::files::{decode_error, segment_name, side_index_name};
-use crate::log::look::{Listed, open, read_header};
+use crate::log::files::{SegmentFile, decode_error};
+use crate::log::look::{Listed, header_in, open};
 use crate::log::scan::{Scan, Step, Tip};
 
 /// What a sealed segment holds.
@@ -42,12 +42,12 @@ pub(crate) fn footer_start(log_end: u64) -> u64 {
 pub(crate) fn seal(
     disk: &dyn Disk,
     store_id: &[u8; 16],
-    number: u64,
+    file: SegmentFile,
     last_position: u64,
 ) -> Result<Sealed> {
-    let name = segment_name(number);
+    let name = file.name();
     let fail = |e: io::Error| StoreError::io(format_args!("sealing {name}"), e);
-    let (sealed, footer) = index_of(disk, store_id, number, last_position)?;
+    let (sealed, footer) = index_of(disk, store_id, file, last_position)?;
     let file = open(disk, &name, Access::Write)?;
     let start = footer_start(sealed.tip.mark.offset);
     let file_bytes = start + footer.len() as u64;
@@ -64,16 +64,16 @@ pub(crate) fn seal(
 pub(crate) fn write_side_index(
     disk: &dyn Disk,
     store_id: &[u8; 16],
-    number: u64,
+    file: SegmentFile,
     last_position: u64,
 ) -> Result<Sealed> {
-    let (sealed, footer) = index_of(disk, store_id, number, last_position)?;
-    let name = side_index_name(number);
+    let (sealed, footer) = index_of(disk, store_id, file, last_position)?;
+    let name = file.side_index_name();
     replace(disk, &name, &footer).map_err(|e| StoreError::io(format_args!("writing {name}"), e))?;
     Ok(sealed)
 }
 
-/// Reads a segment's groups and builds the index over their events.
+/// Reads the groups of a segment, whose header has this store id, and builds the index over their events.
 ///
 /// # Errors
 /// `Corrupt` when the groups end before or behind `last_position`: an index over fewer events would deny the others,
@@ -81,25 +81,27 @@ pub(crate) fn write_side_index(
 pub(crate) fn index_of(
     disk: &dyn Disk,
     store_id: &[u8; 16],
-    number: u64,
+    file: SegmentFile,
     last_position: u64,
 ) -> Result<(Sealed, Vec<u8>)> {
-    let name = segment_name(number);
-    let file = open(disk, &name, Access::Read)?;
-    let bytes = file
+    let name = file.name();
+    let opened = open(disk, &name, Access::Read)?;
+    let bytes = opened
         .len()
         .map_err(|e| StoreError::io(format_args!("asking for the length of {name}"), e))?;
-    let header = read_header(disk, Listed { number, bytes }, store_id)?.ok_or_else(|| {
-        StoreError::corrupt(format!(
-            "{name} has no valid header; restore the file from a copy"
-        ))
-    })?;
-    let mut scan = Scan::begin(file, name, &header)?;
+    let header = header_in(disk, Listed { file, bytes })?
+        .filter(|header| header.store_id == *store_id)
+        .ok_or_else(|| {
+            StoreError::corrupt(format!(
+                "{name} has no valid header of its store; restore the file from a copy"
+            ))
+        })?;
+    let mut scan = Scan::begin(opened, name, &header)?;
     let mut indexer = Indexer::new(&header);
     let why = loop {
         match scan.step()? {
             Step::Group(group) => scan.frames(&group, |offset, position, frame| {
-                indexer.add(&header, offset, position, frame)
+                indexer.add(file, offset, position, frame)
             })?,
             Step::End { why, .. } => break why,
         }
@@ -108,15 +110,15 @@ pub(crate) fn index_of(
     if last != last_position {
         return Err(StoreError::corrupt(format!(
             "{} at byte {end}: the groups end with event {last} and not {last_position} ({why}); restore the file from a copy",
-            segment_name(number)
+            file.name()
         )));
     }
     indexer.finish(&header, scan.tip, bytes)
 }
 
 /// Whether nothing stands behind the log of a segment.
-pub(crate) fn is_blank_after(disk: &dyn Disk, number: u64, log_end: u64) -> Result<bool> {
-    let name = segment_name(number);
+pub(crate) fn is_blank_after(disk: &dyn Disk, file: SegmentFile, log_end: u64) -> Result<bool> {
+    let name = file.name();
     let fail = |e: io::Error| StoreError::io(format_args!("reading {name}"), e);
     let file = open(disk, &name, Access::Read)?;
     let bytes = file.len().map_err(fail)?;
@@ -153,17 +155,9 @@ impl Indexer {
         }
     }
 
-    fn add(
-        &mut self,
-        header: &SegmentHeader,
-        offset: u64,
-        position: u64,
-        frame: &[u8],
-    ) -> Result<()> {
+    fn add(&mut self, file: SegmentFile, offset: u64, position: u64, frame: &[u8]) -> Result<()> {
         let seed = self.seed.clone();
-        with_row(&seed, header.number, offset, position, frame, |row| {
-            self.push(row)
-        })
+        with_row(&seed, file, offset, position, frame, |row| self.push(row))
     }
 
     /// Adds the row of the next event or stub.
@@ -210,16 +204,15 @@ impl Indexer {
 /// Decodes one frame and lends it as a row of an index.
 pub(crate) fn with_row<T>(
     seed: &crate::format::crc::Seed,
-    segment: u64,
+    file: SegmentFile,
     offset: u64,
     position: u64,
     frame: &[u8],
     take: impl FnOnce(SidxRow<'_, TagList<'_>, ParentList<'_>>) -> T,
 ) -> Result<T> {
     let record = Record::decode(frame, seed, offset, position)
-        .map_err(|error| decode_error(&segment_name(segment), offset, &error))?;
-    let offset = u32::try_from(offset).map_err(|_| {
-        StoreError::unsupported(format!("{} is longer than 4 GiB", segment_name(segment)))
-    })?;
+        .map_err(|error| decode_error(&file.name(), offset, &error))?;
+    let offset = u32::try_from(offset)
+        .map_err(|_| StoreError::unsupported(format!("{} is longer than 4 GiB", file.name())))?;
     Ok(take(record.row(frame, offset)))
 }

@@ -12,7 +12,7 @@ use crate::format::record::{Kept, Record};
 use crate::format::segment::SegmentHeader;
 use crate::io::{Access, Disk, DiskFile, Map};
 use crate::log::event::EventRef;
-use crate::log::files::{decode_error, segment_name};
+use crate::log::files::{SegmentFile, decode_error};
 use crate::log::scan::GROUPS_START;
 use crate::sync::Arc;
 
@@ -30,7 +30,7 @@ pub(crate) struct Staged<'a> {
 /// A segment file and its map.
 #[derive(Debug)]
 pub(crate) struct Segment {
-    number: u64,
+    place: SegmentFile,
     store_id: [u8; 16],
     disk: Arc<dyn Disk>,
     mapped: OnceLock<Mapped>,
@@ -43,10 +43,10 @@ struct Mapped {
 }
 
 impl Segment {
-    /// A sealed segment, mapped when it is first read.
-    pub(crate) fn sealed(disk: Arc<dyn Disk>, store_id: [u8; 16], number: u64) -> Self {
+    /// A sealed segment whose header names this store, mapped when it is first read.
+    pub(crate) fn sealed(disk: Arc<dyn Disk>, store_id: [u8; 16], place: SegmentFile) -> Self {
         Self {
-            number,
+            place,
             store_id,
             disk,
             mapped: OnceLock::new(),
@@ -56,11 +56,12 @@ impl Segment {
     /// The segment that grows: mapped at its final length from the start.
     pub(crate) fn active(
         disk: Arc<dyn Disk>,
+        place: SegmentFile,
         file: &dyn DiskFile,
         header: &SegmentHeader,
         final_bytes: u64,
     ) -> Result<Self> {
-        let segment = Self::sealed(disk, header.store_id, header.number);
+        let segment = Self::sealed(disk, header.store_id, place);
         let map = Arc::new(
             file.map(final_bytes)
                 .map_err(|e| segment.io("mapping", e))?,
@@ -76,8 +77,13 @@ impl Segment {
         Ok(segment)
     }
 
+    /// Its number; of a replacement, that of the last segment that it stands for.
     pub(crate) fn number(&self) -> u64 {
-        self.number
+        self.place.number
+    }
+
+    pub(crate) fn place(&self) -> SegmentFile {
+        self.place
     }
 
     pub(crate) fn store_id(&self) -> &[u8; 16] {
@@ -85,7 +91,7 @@ impl Segment {
     }
 
     pub(crate) fn name(&self) -> String {
-        segment_name(self.number)
+        self.place.name()
     }
 
     /// The event whose frame stands at `offset`, its head checked against that place and `position`.
@@ -159,7 +165,8 @@ impl Segment {
         offset: u64,
         staged: Option<Staged<'a>>,
     ) -> Option<&'a [u8]> {
-        if let Some(staged) = staged.filter(|s| s.segment == self.number && offset >= s.start) {
+        if let Some(staged) = staged.filter(|s| s.segment == self.place.number && offset >= s.start)
+        {
             let from = usize::try_from(offset - staged.start).ok()?;
             let rest = staged.bytes.get(from..)?;
             let len = FrameHeader::decode(rest).ok()?.frame_bytes();
@@ -210,7 +217,7 @@ impl Segment {
         let page = usize::try_from(GROUPS_START.min(len)).unwrap_or_default();
         let header = SegmentHeader::decode(map.slice(0, page).unwrap_or_default())
             .map_err(|e| decode_error(&name, 0, &e))?;
-        if header.number != self.number || header.store_id != self.store_id {
+        if !self.place.has(&header) || header.store_id != self.store_id {
             return Err(StoreError::corrupt(format!(
                 "{name} is segment {} of store {:02x?}; put the right file in its place",
                 header.number, header.store_id
@@ -244,11 +251,13 @@ mod tests {
         }
         let disk = MemoryDisk::new();
         disk.create_dir(SEGMENTS).unwrap();
-        let file = disk.open(&segment_name(1), Access::CreateNew).unwrap();
+        let file = disk
+            .open(&SegmentFile::original(1).name(), Access::CreateNew)
+            .unwrap();
         for (bytes, offset) in [(golden::segment_page(), 0), (frame, FIRST_AT)] {
             assert_eq!(file.write_at(&bytes, offset).unwrap(), bytes.len());
         }
-        Segment::sealed(Arc::new(disk), STORE_ID, 1)
+        Segment::sealed(Arc::new(disk), STORE_ID, SegmentFile::original(1))
     }
 
     #[test]

@@ -9,29 +9,30 @@ use crate::format::record::{Kept, Record};
 use crate::format::segment::{SEGMENT_PAGE_BYTES, SegmentHeader};
 use crate::format::stub::StubFields;
 use crate::io::{Access, Disk, write_all_at};
-use crate::log::files::{CHECKPOINT, HINT, segment_name};
+use crate::log::files::{CHECKPOINT, HINT, read_manifest, segment_name};
 use crate::log::look::{list_segments, open, read_header};
 use crate::log::scan::{Scan, Step};
 use crate::log::seal::seal;
 
 /// Leaves stubs of the events at the positions that are told, and no derived file but the footers.
 pub(crate) fn leave_stubs(disk: &dyn Disk, store_id: &[u8; 16], is_told: &dyn Fn(u64) -> bool) {
-    let segments = list_segments(disk).unwrap();
-    let newest = segments.last().unwrap().number;
+    let manifest = read_manifest(disk).unwrap().unwrap();
+    let segments = list_segments(disk, &manifest).unwrap();
+    let newest = segments.last().unwrap().file.number;
     let mut checksum = 0;
     for listed in segments {
-        let header = read_header(disk, listed, store_id).unwrap().unwrap();
+        let header = read_header(disk, listed, &manifest).unwrap().unwrap();
         let header = SegmentHeader {
             predecessor_checksum: checksum,
             ..header
         };
         let (bytes, last_position) = rewritten(disk, &header, &mut checksum, is_told);
-        let name = segment_name(listed.number);
+        let name = listed.file.name();
         disk.remove(&name).unwrap();
         let file = disk.open(&name, Access::CreateNew).unwrap();
         write_all_at(&*file, &bytes, 0).unwrap();
-        if listed.number < newest {
-            seal(disk, store_id, listed.number, last_position).unwrap();
+        if listed.file.number < newest {
+            seal(disk, store_id, listed.file, last_position).unwrap();
         }
     }
     for name in [CHECKPOINT, HINT] {

@@ -1,0 +1,240 @@
+//! Stores in which compaction replaced ranges: whatever the shape, they open and answer as before.
+
+use crate::engine::front::Front;
+use crate::engine::open::{open, open_read_only};
+use crate::engine::small::{Small, settle};
+use crate::error::{Result, StoreErrorKind};
+use crate::format::manifest::{Manifest, Replaced};
+use crate::io::{Access, Disk, MemoryDisk};
+use crate::log::files::{SEGMENTS, SegmentFile, read_manifest, write_manifest};
+use crate::log::merged::merge;
+use crate::options::{MIN_SEGMENT_BYTES, StoreConfig};
+use crate::sync::Arc;
+
+fn config(disk: &MemoryDisk) -> StoreConfig {
+    StoreConfig::on_disk(Arc::new(disk.clone())).segment_bytes(MIN_SEGMENT_BYTES)
+}
+
+fn reader(disk: &MemoryDisk) -> Result<Arc<Front>> {
+    open_read_only(config(disk))
+}
+
+fn manifest(disk: &MemoryDisk) -> Manifest {
+    read_manifest(disk).unwrap().unwrap()
+}
+
+/// A closed store of `segments` small segments, the last of them active.
+fn closed(segments: u64) -> Small {
+    let mut small = Small::new();
+    let engine = small.open();
+    small.fill(&engine, segments);
+    settle(&engine, usize::try_from(segments).unwrap() - 1);
+    engine.close().unwrap();
+    small
+}
+
+/// Writes a replacement for each range, and says so in the manifest; what is replaced stays where it is.
+fn replace(disk: &MemoryDisk, ranges: &[(u64, u64)]) {
+    for (first, last) in ranges {
+        let mut manifest = manifest(disk);
+        let mut files: Vec<_> = (*first..=*last)
+            .map(|number| SegmentFile::holding(&manifest, number))
+            .collect();
+        files.dedup();
+        manifest.generation += 1;
+        let generation = manifest.generation;
+        merge(disk, &files, generation, manifest.store_id).unwrap();
+        let gone = |range: &Replaced| *first <= range.first && range.last <= *last;
+        manifest.replaced.retain(|range| !gone(range));
+        manifest.replaced.push(Replaced {
+            first: *first,
+            last: *last,
+            generation,
+        });
+        manifest.replaced.sort_unstable_by_key(|range| range.first);
+        write_manifest(disk, &manifest).unwrap();
+    }
+}
+
+fn names(disk: &MemoryDisk) -> Vec<String> {
+    let files = disk.list(SEGMENTS).unwrap().into_iter();
+    files.map(|entry| entry.name).collect()
+}
+
+/// The segment files that are there.
+fn segments(disk: &MemoryDisk) -> Vec<String> {
+    let mut names = names(disk);
+    names.retain(|name| name.ends_with(".seg"));
+    names
+}
+
+#[test]
+fn a_store_with_replaced_ranges_opens_and_answers_as_before() {
+    let shapes: [&[(u64, u64)]; 8] = [
+        &[(1, 1)],
+        &[(1, 11)],
+        &[(2, 3)],
+        &[(11, 11)],
+        &[(1, 3), (4, 6), (8, 8), (10, 11)],
+        &[(1, 2), (3, 4), (1, 4)],
+        &[(5, 7), (5, 7), (4, 9)],
+        &[(2, 2), (3, 3), (4, 4), (1, 10)],
+    ];
+    for shape in shapes {
+        let mut small = closed(12);
+        replace(&small.disk, shape);
+        small.check(&reader(&small.disk).unwrap().view().unwrap());
+        let named = manifest(&small.disk);
+        let engine = small.open();
+        small.check_everywhere(&engine);
+        let files: Vec<_> = segments(&small.disk)
+            .iter()
+            .map(|name| SegmentFile::parse(name, "seg").unwrap())
+            .collect();
+        let held = |file: &SegmentFile| SegmentFile::holding(&named, file.number) == *file;
+        assert!(files.iter().all(held), "{shape:?}: {files:?}");
+        small.fill(&engine, 15);
+        settle(&engine, files.len() + 1);
+        small.check_everywhere(&engine);
+        engine.close().unwrap();
+        let engine = small.open();
+        small.check_everywhere(&engine);
+        engine.close().unwrap();
+        small.check(&reader(&small.disk).unwrap().view().unwrap());
+    }
+}
+
+#[test]
+fn a_replaced_store_opens_without_hint_or_checkpoint_and_with_those_of_before() {
+    for gone in [&["hint"][..], &["checkpoint"], &["hint", "checkpoint"], &[]] {
+        let small = closed(8);
+        let (hint, checkpoint) = (small.bytes("hint"), small.bytes("checkpoint"));
+        let mut small = Small { ..small };
+        let engine = small.open();
+        small.fill(&engine, 10);
+        settle(&engine, 9);
+        engine.close().unwrap();
+        // As after a crash: the checkpoint is older than the replacements, and tells of segments that are gone.
+        small.put("hint", &hint.unwrap());
+        small.put("checkpoint", &checkpoint.unwrap());
+        replace(&small.disk, &[(1, 2), (3, 9)]);
+        for name in gone {
+            small.disk.remove(name).unwrap();
+        }
+        small.check(&reader(&small.disk).unwrap().view().unwrap());
+        let engine = small.open();
+        small.check_everywhere(&engine);
+        engine.close().unwrap();
+    }
+}
+
+#[test]
+fn files_that_no_manifest_names_are_ignored_by_readers_and_removed_by_the_writer() {
+    let small = closed(6);
+    let disk = &small.disk;
+    let named = manifest(disk);
+    // As after a crash before the manifest was written: a whole replacement and a half one.
+    let files = [2, 3].map(SegmentFile::original);
+    merge(disk, &files, 7, named.store_id).unwrap();
+    let before: Vec<_> = ["seg", "sidx"]
+        .iter()
+        .map(|extension| format!("{SEGMENTS}/0000000004-0000000005-000009.{extension}"))
+        .collect();
+    for name in &before {
+        small.put(name, b"half");
+    }
+    let kept = format!("{SEGMENTS}/0000000002.torn-1");
+    for name in ["x.tmp", "y.part"] {
+        small.put(&format!("{SEGMENTS}/{name}"), b"half");
+    }
+    for name in [kept.as_str(), "segments/notes.txt", "mine"] {
+        small.put(name, b"kept");
+    }
+    let all = names(disk);
+    small.check(&reader(disk).unwrap().view().unwrap());
+    assert_eq!(names(disk), all, "a reader removes nothing");
+    let engine = small.open();
+    small.check_everywhere(&engine);
+    engine.close().unwrap();
+    let mut expected: Vec<_> = (1..=6).map(|n| format!("{n:010}.seg")).collect();
+    expected.insert(2, "0000000002.torn-1".to_owned());
+    expected.push("notes.txt".to_owned());
+    assert_eq!(names(disk), expected);
+    assert!(small.bytes("mine").is_some());
+}
+
+#[test]
+fn a_store_that_does_not_open_keeps_every_file() {
+    let small = closed(6);
+    replace(&small.disk, &[(1, 3)]);
+    small.disk.remove("segments/0000000005.seg").unwrap();
+    let all = names(&small.disk);
+    let error = open(config(&small.disk)).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
+    assert_eq!(names(&small.disk), all);
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    for (gone, shape) in [
+        ("0000000002-0000000004-000002.seg", &[(2, 4)][..]),
+        ("0000000001-0000000004-000003.seg", &[(2, 4), (1, 4)]),
+        ("0000000005.seg", &[(2, 4)]),
+        ("0000000001.seg", &[(2, 4)]),
+    ] {
+        let small = closed(6);
+        replace(&small.disk, shape);
+        small.disk.remove(&format!("{SEGMENTS}/{gone}")).unwrap();
+        for error in [
+            open(config(&small.disk)).unwrap_err(),
+            reader(&small.disk).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
+            assert!(error.to_string().contains(gone), "{gone}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_file_in_the_place_of_another_is_refused() {
+    let small = closed(6);
+    replace(&small.disk, &[(1, 3)]);
+    let right = "segments/0000000001-0000000003-000002.seg";
+    let found = small.bytes(right).unwrap();
+    for wrong in ["segments/0000000003.seg", "segments/0000000004.seg"] {
+        small.put(right, &small.bytes(wrong).unwrap());
+        let error = open(config(&small.disk)).unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
+        assert!(
+            error.to_string().contains("says that it is segment"),
+            "{error}"
+        );
+    }
+    small.put(right, &found);
+    small.put("segments/0000000004.seg", &found);
+    let error = open(config(&small.disk)).unwrap_err();
+    assert!(
+        error.to_string().contains("replacement of segments 1 to 3"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_footer_of_a_replacement_is_made_again() {
+    let small = closed(6);
+    replace(&small.disk, &[(1, 3)]);
+    let name = "segments/0000000001-0000000003-000002.seg";
+    let whole = small.bytes(name).unwrap();
+    for cut in [1, 33, 4100] {
+        let file = small.disk.open(name, Access::Write).unwrap();
+        file.set_len(whole.len() as u64 - cut).unwrap();
+        small.check(&reader(&small.disk).unwrap().view().unwrap());
+        let engine = small.open();
+        small.check_everywhere(&engine);
+        engine.close().unwrap();
+        let beside = "segments/0000000001-0000000003-000002.sidx";
+        assert!(small.bytes(beside).is_some(), "cut by {cut}");
+        small.put(name, &whole);
+        small.disk.remove(beside).unwrap();
+    }
+}
