@@ -209,3 +209,39 @@ fn a_verification_can_be_kept_as_json() {
     assert_eq!(json["position"], 0);
     assert_eq!(json["damages"], serde_json::json!([]));
 }
+
+/// Prints what a verification takes: `cargo test --release --test verify rate -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn rate() {
+    for (entities, parents) in [(10_000, 0), (10_000, 1), (1_000_000, 0)] {
+        let store = Store::open_with(StoreConfig::in_memory()).unwrap();
+        let mut before: Option<EventId> = None;
+        for first in (0..400_000).step_by(1000) {
+            let drafts = (first..first + 1000).map(|number: u64| {
+                let entity = (number * 7919) % entities;
+                let place = Coordinate::new(format!("entity:{entity}"), "scope").unwrap();
+                let draft = EventDraft::new(&place, KIND, &"x".repeat(250)).tag("odd");
+                match before.filter(|_| parents > 0) {
+                    Some(cause) => draft.caused_by(cause),
+                    None => draft,
+                }
+            });
+            let batch = drafts.fold(Batch::new(), Batch::event);
+            before = Some(store.append_batch(batch).unwrap()[500].id());
+        }
+        while store.stats().unsealed_segments > 0 {
+            std::thread::yield_now();
+        }
+        let started = std::time::Instant::now();
+        let found = store.verify().unwrap();
+        let seconds = started.elapsed().as_secs_f64();
+        assert!(found.is_sound(), "{found}");
+        println!(
+            "{entities} entities, {parents} parents: {:.0} MB/s, {:.0} events/s, {} segments",
+            found.bytes as f64 / 1e6 / seconds,
+            found.events as f64 / seconds,
+            found.segments
+        );
+    }
+}
