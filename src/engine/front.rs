@@ -6,7 +6,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use crate::engine::bell::Bell;
 use crate::engine::follow::Follower;
@@ -163,7 +162,7 @@ impl Front {
                 tracing::error!("the feed's thread panicked");
             }
         }
-        self.wake_all();
+        self.bell.wake_all(wake);
         Ok(())
     }
 
@@ -182,15 +181,6 @@ impl Front {
             unsealed_segments,
             log_bytes: published.full_bytes + published.end,
             index_heap_bytes: layers.iter().map(|l| l.heap_bytes() as u64).sum(),
-        }
-    }
-
-    fn wake_all(&self) {
-        for waker in self.bell.take().into_values() {
-            // It is the caller's code, and the others are still to be woken.
-            if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
-                tracing::error!("a waker panicked");
-            }
         }
     }
 
@@ -213,26 +203,23 @@ impl Front {
     }
 }
 
-/// The thread's whole work: wakes everyone who waits whenever the picture has grown, until the store is closed.
+/// The thread's whole work.
 fn wake_for_news(front: &Front, watch: Option<&dyn Watch>) {
-    let mut told = 0;
-    let mut news_at = Instant::now();
-    while !front.is_closed() {
-        let news = match front.look() {
-            Ok(head) if head.position.get() == told => false,
-            Ok(head) => {
-                told = head.position.get();
-                news_at = Instant::now();
-                true
-            }
-            // Those who wait look themselves, and meet it.
-            Err(_) => front.waiting() > 0,
-        };
-        match watch {
-            _ if news => front.wake_all(),
-            Some(watch) if front.waiting() > 0 => watch.wait(news_at.elapsed()),
+    front.bell.serve(
+        || front.is_closed(),
+        || front.look().ok().map(|head| head.position.get()),
+        wake,
+        |idle| match watch {
+            Some(watch) if front.waiting() > 0 => watch.wait(idle),
             _ => std::thread::park(),
-        }
+        },
+    );
+}
+
+fn wake(waker: Waker) {
+    // It is the caller's code, and the others are still to be woken.
+    if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+        tracing::error!("a waker panicked");
     }
 }
 
@@ -268,9 +255,9 @@ impl Listener {
         self.front.is_closed()
     }
 
-    /// No longer wants to be woken.
-    pub(crate) fn stop(&self) {
-        if let Some(number) = self.number {
+    /// No longer wants to be woken; costs a lock only once.
+    pub(crate) fn stop(&mut self) {
+        if let Some(number) = self.number.take() {
             self.front.bell.withdraw(number);
         }
     }

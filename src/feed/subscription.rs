@@ -125,7 +125,7 @@ impl Subscription {
     /// # Errors
     /// As [`Subscription::recv`].
     pub fn try_recv(&mut self) -> Result<Option<Delivery>> {
-        look_again(&self.listener, || self.tail.next())
+        look_again(&mut self.listener, || self.tail.next())
     }
 
     /// What is there, or a promise to wake the task when there may be more; for `async` code, with any executor.
