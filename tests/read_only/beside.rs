@@ -199,6 +199,32 @@ fn views_outlive_rotation_sealing_closing_and_reopening() {
     }
 }
 
+/// Closing cut the file to its log, and the next writer lengthens it beyond what the reader has mapped.
+#[test]
+fn a_reader_of_a_closed_store_follows_the_next_writer() {
+    let disk = TestDisk::new();
+    let mut last = 0;
+    for round in 0..4 {
+        let writer = Writer::open(&disk).store;
+        for _ in 0..3 {
+            last = append(&writer, 10_000 * (round + 1), Durability::Sync);
+        }
+        writer.close().unwrap();
+        let reader = Reader::open(disk.clone()).unwrap();
+        assert_eq!(reader.view().position().get(), last);
+        let early = reader.view();
+        let writer = Writer::open(&disk).store;
+        for _ in 0..8 {
+            append(&writer, 100, Durability::Sync);
+            append(&writer, 30_000 * round, Durability::Sync);
+            is_alike(&reader.view(), &writer.view(), &format!("round {round}"));
+        }
+        let then = writer.view().at_position(early.position()).unwrap();
+        is_alike(&early, &then, "a view of before");
+        writer.close().unwrap();
+    }
+}
+
 /// The indexes of full segments do not stay in memory once the writer has sealed them.
 #[test]
 fn memory_does_not_grow_with_the_log() {
