@@ -33,7 +33,7 @@ use crate::log::segment::Segment;
 use crate::sync::Arc;
 
 /// How often an opening begins again because a writer was at work in the directory meanwhile.
-const MAX_ATTEMPTS: u32 = 16;
+pub(crate) const MAX_OPENING_ATTEMPTS: u32 = 16;
 
 /// The log as far as it was read, and where to go on.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Follower {
     pub(crate) fn open(disk: Arc<dyn Disk>) -> Result<(Self, Published)> {
         let disk: Arc<dyn Disk> = Arc::new(Overlay::new(disk));
         let store_id = manifest_of(&*disk)?.store_id;
-        for _ in 1..MAX_ATTEMPTS {
+        for _ in 1..MAX_OPENING_ATTEMPTS {
             let before = surroundings(&*disk)?;
             match Self::read(&disk, store_id) {
                 Err(error) if surroundings(&*disk)? != before => {

@@ -153,7 +153,7 @@ fn damaged_footers_are_made_again_in_memory() {
     let writer = Writer::open(&disk).store;
     let unit = |events| script::Unit {
         events,
-        bytes: 100,
+        bytes: 400,
         how: script::How::Append,
         durability: Durability::Sync,
     };
