@@ -145,7 +145,7 @@ fn a_refresh_that_failed_can_be_repeated() {
     assert_eq!(reader.view().position().get(), 3);
 }
 
-/// Pages of a footer in turn, with a checkpoint, so that it is met by a read, and without, so that the opening
+/// Each page of a footer in turn, with a checkpoint, so that it is met by a read, and without, so that the opening
 /// meets it; the reader makes the index again for itself alone.
 #[test]
 fn damaged_footers_are_made_again_in_memory() {
@@ -183,7 +183,7 @@ fn damaged_footers_are_made_again_in_memory() {
         }
     };
     let end = image.files[&second].len();
-    let pages = (start(&second) + 100..end).step_by(4 * 4096);
+    let pages = (start(&second) + 100..end).step_by(4096);
     assert!(pages.len() > 4, "there is more than one page");
     for at in pages.chain([end - 1]) {
         let mut image = image.clone();
