@@ -225,6 +225,9 @@ fn a_reader_of_a_closed_store_follows_the_next_writer() {
     }
 }
 
+/// More than the indexes of two full segments here, and less than those of one round.
+const MOST_HEAP_BYTES: u64 = 100_000;
+
 /// The indexes of full segments do not stay in memory once the writer has sealed them.
 #[test]
 fn memory_does_not_grow_with_the_log() {
@@ -252,5 +255,6 @@ fn memory_does_not_grow_with_the_log() {
     }
     let stats = reader.store.stats();
     assert!(stats.segments > 16, "{stats:?}");
-    assert!(heap[3] < 2 * heap[0], "{heap:?}");
+    let most = heap.iter().max().unwrap();
+    assert!(*most < MOST_HEAP_BYTES, "{heap:?}");
 }
