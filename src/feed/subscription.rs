@@ -48,7 +48,7 @@ impl Delivery {
 ///
 /// A receiver that falls behind by more than the capacity loses the oldest events and is told how many; use a
 /// [`Cursor`](crate::Cursor) to lose none. It blocks as an iterator, polls as a task ([`Subscription::poll_recv`], or
-/// as a `Stream` with the feature `async`), and ends when the store is closed, which it does not keep open.
+/// `into_stream` with the feature `async`), and ends when the store is closed, which it does not keep open.
 ///
 /// ```
 /// use quipu::prelude::*;
