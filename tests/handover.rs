@@ -113,6 +113,10 @@ mod sync {
             current().park();
         }
 
+        pub(crate) fn yield_now() {
+            loom::thread::yield_now();
+        }
+
         pub(crate) fn park_timeout(_: Duration) {
             unreachable!("deadlines have passed already");
         }
@@ -274,14 +278,16 @@ impl Store {
         if matches!(*feed, Feed::NotStarted) {
             let (store, thread) = (Arc::clone(self), Thread::new());
             let own = thread.clone();
-            let running = loom::thread::spawn(move || store.serve(&own));
+            let told = self.published.load(Ordering::Acquire);
+            let running = loom::thread::spawn(move || store.serve(told, &own));
             self.bell.set_ringer(thread);
             *feed = Feed::Running(running);
         }
     }
 
-    fn serve(&self, own: &Thread) {
+    fn serve(&self, told: u64, own: &Thread) {
         self.bell.serve(
+            told,
             || self.is_closed(),
             || Some(self.look()),
             Waker::wake,

@@ -9,8 +9,11 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::sync::atomic::{AtomicUsize, Ordering, fence};
-use crate::sync::thread::Thread;
+use crate::sync::thread::{self, Thread};
 use crate::sync::{Mutex, OnceLock};
+
+/// After so many the ringer offers its processor to others: it may have taken it from the writer that rang.
+const WAKES_IN_A_ROW: usize = 64;
 
 /// Who waits, and the thread that wakes them.
 #[derive(Debug, Default)]
@@ -90,21 +93,27 @@ impl Bell {
             self.enrolled.store(0, Ordering::Relaxed);
             std::mem::take(&mut waiters.wakers)
         };
-        wakers.into_values().for_each(wake);
+        for (woken, waker) in wakers.into_values().enumerate() {
+            if woken % WAKES_IN_A_ROW == WAKES_IN_A_ROW - 1 {
+                thread::yield_now();
+            }
+            wake(waker);
+        }
     }
 
     /// The ringer's whole work: wakes everyone whenever `look` sees something else than it told before, until closed.
     ///
-    /// `look` says `None` when it cannot see. `rest` sleeps until the bell is rung; it is told for how long nothing was
+    /// `told` is what was visible before anyone could enrol: seen only now, it could be what a waiter sleeps for. `look` says `None` when it cannot see. `rest` sleeps until the bell is rung; it is told for how long nothing was
     /// new. What is published between a look and the rest after it ends that rest.
     pub(crate) fn serve(
         &self,
+        mut told: u64,
         is_closed: impl Fn() -> bool,
         look: impl Fn() -> Option<u64>,
         wake: impl Fn(Waker),
         rest: impl Fn(Duration),
     ) {
-        let (mut told, mut told_at) = (0, Instant::now());
+        let mut told_at = Instant::now();
         while !is_closed() {
             let news = match look() {
                 Some(seen) if seen == told => false,

@@ -193,9 +193,10 @@ impl Front {
         let watch = self.follower.as_ref().map(|_| self.disk.watch(HINT));
         let watch: Option<Arc<dyn Watch>> = watch.map(Arc::from);
         let (front, watched) = (Arc::clone(self), watch.clone());
+        let told = self.last_head().position.get();
         let thread = std::thread::Builder::new()
             .name("quipu-feed".to_owned())
-            .spawn(move || wake_for_news(&front, watched.as_deref()))
+            .spawn(move || wake_for_news(&front, told, watched.as_deref()))
             .map_err(|e| StoreError::io("starting the thread quipu-feed", e))?;
         self.bell.set_ringer(thread.thread().clone());
         *feed = Feed::Running { thread, watch };
@@ -204,8 +205,9 @@ impl Front {
 }
 
 /// The thread's whole work.
-fn wake_for_news(front: &Front, watch: Option<&dyn Watch>) {
+fn wake_for_news(front: &Front, told: u64, watch: Option<&dyn Watch>) {
     front.bell.serve(
+        told,
         || front.is_closed(),
         || front.look().ok().map(|head| head.position.get()),
         wake,
