@@ -225,6 +225,34 @@ fn a_reader_of_a_closed_store_follows_the_next_writer() {
     }
 }
 
+/// A program that opens a store for one event each time left a map and an index behind in every follower, so that the
+/// follower of a year of them ran out of maps.
+#[test]
+fn writers_that_come_and_go_cost_a_reader_no_layer_each() {
+    let disk = TestDisk::new();
+    let layers = |view: &View| {
+        let shown = format!("{view:?}");
+        let digits = shown.split("layers: ").nth(1).unwrap();
+        let digits: String = digits.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse::<u32>().unwrap()
+    };
+    append(&Writer::open(&disk).store, 100, Durability::Sync);
+    let reader = Reader::open(disk.clone()).unwrap();
+    let mut views = Vec::new();
+    for _ in 0..40 {
+        let writer = Writer::open(&disk).store;
+        append(&writer, 3000, Durability::Sync);
+        writer.close().unwrap();
+        views.push(reader.view()); // it maps the file as long as the log is
+    }
+    assert!(layers(&reader.view()) <= 2, "{:?}", reader.view());
+    let last = reader.view();
+    for view in views {
+        let then = last.at_position(view.position()).unwrap();
+        is_alike(&view, &then, "a view of before");
+    }
+}
+
 /// More than the indexes of two full segments here, and less than those of one round.
 const MOST_HEAP_BYTES: u64 = 100_000;
 
