@@ -226,7 +226,6 @@ fn wake(waker: Waker) {
 }
 
 /// A place among those who wait, given back when it is dropped.
-#[derive(Debug)]
 pub(crate) struct Listener {
     front: Arc<Front>,
     number: Option<u64>,
