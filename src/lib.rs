@@ -43,6 +43,8 @@ pub use crate::event::receipt::Receipt;
 pub use crate::event::region::Region;
 pub use crate::event::timestamp::Timestamp;
 pub use crate::feed::cursor::{Cursor, CursorPosition, Start};
+#[cfg(feature = "async")]
+pub use crate::feed::stream::Deliveries;
 pub use crate::feed::subscription::{Delivery, MAX_SUBSCRIPTION_CAPACITY, Subscription};
 pub use crate::index::explain::{AxisUse, Explanation, RegionExplanation};
 pub use crate::index::names::{NameEntry, Names};

@@ -16,5 +16,5 @@ pub(crate) mod atomic {
 }
 
 pub(crate) mod thread {
-    pub(crate) use std::thread::Thread;
+    pub(crate) use std::thread::{Thread, current, park, park_timeout, yield_now};
 }

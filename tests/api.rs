@@ -513,13 +513,21 @@ fn a_reaction_names_its_cause_and_its_story() {
 }
 
 #[test]
-fn a_handle_and_a_view_print_as_one_short_line() {
+fn handles_views_and_followers_print_as_one_short_line() {
     let store = Store::in_memory().unwrap();
     let secret = Coordinate::new("patient:1", "ward").unwrap();
     store
         .append(&secret, EventKind::literal("patient.came"), &1)
         .unwrap();
-    for text in [format!("{store:?}"), format!("{:?}", store.view())] {
+    let mut cursor = store.cursor(Query::tag("urgent")).unwrap();
+    assert!(cursor.next().is_none());
+    let subscription = store.subscribe(Query::tag("urgent")).unwrap();
+    for text in [
+        format!("{store:?}"),
+        format!("{:?}", store.view()),
+        format!("{cursor:?}"),
+        format!("{subscription:?}"),
+    ] {
         assert!(text.contains("position: 1"), "{text}");
         assert!(text.len() < 100 && !text.contains("patient"), "{text}");
     }

@@ -18,11 +18,7 @@ use std::path::{Path, PathBuf};
 const NOT_OURS: [&str; 2] = [".git", "target"];
 
 /// Promises of `docs/guarantees.md` whose part is not built yet, with what they wait for.
-const LATER: [(&str, &str); 3] = [
-    (
-        "delivery",
-        "waits for cursors and subscriptions (the room `feed`)",
-    ),
+const LATER: [(&str, &str); 2] = [
     (
         "projection",
         "waits for folds and caches (the room `projection`)",

@@ -2,14 +2,18 @@
 //!
 //! The hand-over that loses no wake-up: a waiter enrols, *then* looks once more; a publisher publishes, *then* asks
 //! whether anyone is enrolled. The fences between make one of them see the other. `tests/handover.rs` runs this very
-//! file through every interleaving. Enrolling is the waiter's thread, ringing the publisher's, taking the feed's.
+//! file through every interleaving. Enrolling is the waiter's thread, ringing the publisher's, serving the feed's.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::task::Waker;
+use std::time::{Duration, Instant};
 
 use crate::sync::atomic::{AtomicUsize, Ordering, fence};
-use crate::sync::thread::Thread;
+use crate::sync::thread::{self, Thread};
 use crate::sync::{Mutex, OnceLock};
+
+/// After so many the ringer offers its processor to others: it may have taken it from the writer that rang.
+const WAKES_IN_A_ROW: usize = 64;
 
 /// Who waits, and the thread that wakes them.
 #[derive(Debug, Default)]
@@ -24,7 +28,8 @@ pub(crate) struct Bell {
 #[derive(Debug, Default)]
 struct Waiters {
     last: u64,
-    wakers: HashMap<u64, Waker>,
+    /// In the order of their numbers, so that a run can be had again.
+    wakers: BTreeMap<u64, Waker>,
 }
 
 impl Bell {
@@ -81,10 +86,48 @@ impl Bell {
         self.enrolled.load(Ordering::Relaxed)
     }
 
-    /// Takes everyone out, to be woken.
-    pub(crate) fn take(&self) -> HashMap<u64, Waker> {
-        let mut waiters = self.waiters.lock();
-        self.enrolled.store(0, Ordering::Relaxed);
-        std::mem::take(&mut waiters.wakers)
+    /// Takes everyone out and has each woken.
+    pub(crate) fn wake_all(&self, wake: impl Fn(Waker)) {
+        let wakers = {
+            let mut waiters = self.waiters.lock();
+            self.enrolled.store(0, Ordering::Relaxed);
+            std::mem::take(&mut waiters.wakers)
+        };
+        for (woken, waker) in wakers.into_values().enumerate() {
+            if woken % WAKES_IN_A_ROW == WAKES_IN_A_ROW - 1 {
+                thread::yield_now();
+            }
+            wake(waker);
+        }
+    }
+
+    /// The ringer's whole work: wakes everyone whenever `look` sees something else than it told before, until closed.
+    ///
+    /// `told` is what was visible before anyone could enrol: seen only now, it could be what a waiter sleeps for. `look` says `None` when it cannot see. `rest` sleeps until the bell is rung; it is told for how long nothing was
+    /// new. What is published between a look and the rest after it ends that rest.
+    pub(crate) fn serve(
+        &self,
+        mut told: u64,
+        is_closed: impl Fn() -> bool,
+        look: impl Fn() -> Option<u64>,
+        wake: impl Fn(Waker),
+        rest: impl Fn(Duration),
+    ) {
+        let mut told_at = Instant::now();
+        while !is_closed() {
+            let news = match look() {
+                Some(seen) if seen == told => false,
+                Some(seen) => {
+                    (told, told_at) = (seen, Instant::now());
+                    true
+                }
+                // Those who wait look themselves, and meet what is wrong.
+                None => self.enrolled() > 0,
+            };
+            match news {
+                true => self.wake_all(&wake),
+                false => rest(told_at.elapsed()),
+            }
+        }
     }
 }

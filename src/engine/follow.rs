@@ -32,7 +32,7 @@ use crate::log::segment::Segment;
 use crate::sync::Arc;
 
 /// How often an opening begins again because a writer was at work in the directory meanwhile.
-const MAX_ATTEMPTS: u32 = 16;
+pub(crate) const MAX_OPENING_ATTEMPTS: u32 = 16;
 
 /// The log as far as it was read, and where to go on.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Follower {
     pub(crate) fn open(disk: Arc<dyn Disk>) -> Result<(Self, Published)> {
         let disk: Arc<dyn Disk> = Arc::new(Overlay::new(disk));
         manifest_of(&*disk)?;
-        for _ in 1..MAX_ATTEMPTS {
+        for _ in 1..MAX_OPENING_ATTEMPTS {
             let before = Surroundings::of(&*disk)?;
             match Self::read(&disk) {
                 Err(error) if Surroundings::of(&*disk)? != before => {
@@ -388,28 +388,35 @@ impl Follower {
     /// The layer that new events go into, whose map reaches as far as `end`.
     ///
     /// A file may grow beyond the map that it has: closing cuts it to its log, and the next writer lengthens it again.
+    /// The rows then go on over a longer map, so that a segment does not get a layer from every writer that opens it.
     fn live_layer(
         &mut self,
         header: &SegmentHeader,
         file: &dyn DiskFile,
         end: u64,
     ) -> Result<Arc<Layer>> {
-        let mut segment = None;
-        if let Some(layer) = self.layers.last()
-            && layer.segment().number() == header.number
-            && layer.segment().map()?.len() >= end
-        {
-            if layer.live_index().is_some() {
-                return Ok(Arc::clone(layer));
+        let last = self.layers.last();
+        let last = last.filter(|layer| layer.segment().number() == header.number);
+        let segment = match last {
+            Some(layer) if layer.segment().map()?.len() >= end => {
+                if layer.live_index().is_some() {
+                    return Ok(Arc::clone(layer));
+                }
+                Arc::clone(layer.segment())
             }
-            segment = Some(Arc::clone(layer.segment()));
-        }
-        let segment = match segment {
-            Some(segment) => segment,
-            None => self.segment(header, file)?,
+            _ => self.segment(header, file)?,
         };
-        let index = LiveIndex::new(self.tip.position + 1);
-        let layer = Arc::new(Layer::live(segment, self.tip.digest, index));
+        let layer = match last.and_then(|layer| layer.over(&segment)) {
+            Some(longer) => {
+                self.layers.pop();
+                longer
+            }
+            None => {
+                let index = LiveIndex::new(self.tip.position + 1);
+                Layer::live(segment, self.tip.digest, index)
+            }
+        };
+        let layer = Arc::new(layer);
         self.layers.push(Arc::clone(&layer));
         Ok(layer)
     }

@@ -6,7 +6,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use crate::engine::bell::Bell;
 use crate::engine::follow::Follower;
@@ -172,7 +171,7 @@ impl Front {
                 tracing::error!("the feed's thread panicked");
             }
         }
-        self.wake_all();
+        self.bell.wake_all(wake);
         Ok(())
     }
 
@@ -194,15 +193,6 @@ impl Front {
         }
     }
 
-    fn wake_all(&self) {
-        for waker in self.bell.take().into_values() {
-            // It is the caller's code, and the others are still to be woken.
-            if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
-                tracing::error!("a waker panicked");
-            }
-        }
-    }
-
     /// Starts the feed's thread unless it runs.
     fn start_feed(self: &Arc<Self>) -> Result<()> {
         let mut feed = self.feed.lock();
@@ -212,9 +202,10 @@ impl Front {
         let watch = self.follower.as_ref().map(|_| self.disk.watch(HINT));
         let watch: Option<Arc<dyn Watch>> = watch.map(Arc::from);
         let (front, watched) = (Arc::clone(self), watch.clone());
+        let told = self.last_head().position.get();
         let thread = std::thread::Builder::new()
             .name("quipu-feed".to_owned())
-            .spawn(move || wake_for_news(&front, watched.as_deref()))
+            .spawn(move || wake_for_news(&front, told, watched.as_deref()))
             .map_err(|e| StoreError::io("starting the thread quipu-feed", e))?;
         self.bell.set_ringer(thread.thread().clone());
         *feed = Feed::Running { thread, watch };
@@ -222,31 +213,28 @@ impl Front {
     }
 }
 
-/// The thread's whole work: wakes everyone who waits whenever the picture has grown, until the store is closed.
-fn wake_for_news(front: &Front, watch: Option<&dyn Watch>) {
-    let mut told = 0;
-    let mut news_at = Instant::now();
-    while !front.is_closed() {
-        let news = match front.look() {
-            Ok(head) if head.position.get() == told => false,
-            Ok(head) => {
-                told = head.position.get();
-                news_at = Instant::now();
-                true
-            }
-            // Those who wait look themselves, and meet it.
-            Err(_) => front.waiting() > 0,
-        };
-        match watch {
-            _ if news => front.wake_all(),
-            Some(watch) if front.waiting() > 0 => watch.wait(news_at.elapsed()),
+/// The thread's whole work.
+fn wake_for_news(front: &Front, told: u64, watch: Option<&dyn Watch>) {
+    front.bell.serve(
+        told,
+        || front.is_closed(),
+        || front.look().ok().map(|head| head.position.get()),
+        wake,
+        |idle| match watch {
+            Some(watch) if front.waiting() > 0 => watch.wait(idle),
             _ => std::thread::park(),
-        }
+        },
+    );
+}
+
+fn wake(waker: Waker) {
+    // It is the caller's code, and the others are still to be woken.
+    if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+        tracing::error!("a waker panicked");
     }
 }
 
 /// A place among those who wait, given back when it is dropped.
-#[derive(Debug)]
 pub(crate) struct Listener {
     front: Arc<Front>,
     number: Option<u64>,
@@ -277,9 +265,9 @@ impl Listener {
         self.front.is_closed()
     }
 
-    /// No longer wants to be woken.
-    pub(crate) fn stop(&self) {
-        if let Some(number) = self.number {
+    /// No longer wants to be woken; costs a lock only once.
+    pub(crate) fn stop(&mut self) {
+        if let Some(number) = self.number.take() {
             self.front.bell.withdraw(number);
         }
     }

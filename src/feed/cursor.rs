@@ -190,7 +190,6 @@ fn check_history(view: &View, saved: CursorPosition) -> Result<()> {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct Cursor {
     reader: Reader,
     /// Found by `wait`, and not handed out yet.
@@ -199,6 +198,17 @@ pub struct Cursor {
     given: (u64, Option<EventHash>),
     failed: Option<StoreError>,
     listener: Listener,
+}
+
+impl fmt::Debug for Cursor {
+    /// What it reads and how far it has come; the store behind it would fill pages.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cursor")
+            .field("query", &format_args!("{}", self.reader.query()))
+            .field("position", &self.given.0)
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Cursor {

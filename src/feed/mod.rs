@@ -4,5 +4,5 @@ pub(crate) mod cursor;
 pub(crate) mod reader;
 pub(crate) mod sleep;
 #[cfg(feature = "async")]
-mod stream;
+pub(crate) mod stream;
 pub(crate) mod subscription;

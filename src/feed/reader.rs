@@ -13,7 +13,6 @@ use crate::log::event::Event;
 use crate::sync::Arc;
 
 /// A reader of one query, at a place in the log.
-#[derive(Debug)]
 pub(super) struct Reader {
     front: Arc<Front>,
     query: Query,
@@ -23,7 +22,6 @@ pub(super) struct Reader {
 }
 
 /// What is visible and not read yet.
-#[derive(Debug)]
 struct Window {
     view: View,
     walk: Walk,

@@ -1,13 +1,13 @@
 //! Lets a thread wait for new events through the same bell as a task: its waker unparks it.
 
 use std::task::{Wake, Waker};
-use std::thread::Thread;
 use std::time::Instant;
 
 use crate::engine::front::Listener;
 use crate::error::{Result, StoreError};
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::thread::{self, Thread};
 
 /// A sleeping thread, and whether it was called.
 struct Sleeper {
@@ -37,7 +37,7 @@ pub(super) fn sleep_until<T>(
     }
     loop {
         let sleeper = Arc::new(Sleeper {
-            thread: std::thread::current(),
+            thread: thread::current(),
             called: AtomicBool::new(false),
         });
         listener.listen(&Waker::from(Arc::clone(&sleeper)))?;
@@ -46,7 +46,7 @@ pub(super) fn sleep_until<T>(
         }
         while !sleeper.called.load(Ordering::Acquire) {
             let Some(deadline) = deadline else {
-                std::thread::park();
+                thread::park();
                 continue;
             };
             let left = deadline.saturating_duration_since(Instant::now());
@@ -54,14 +54,14 @@ pub(super) fn sleep_until<T>(
                 listener.stop();
                 return ready();
             }
-            std::thread::park_timeout(left);
+            thread::park_timeout(left);
         }
     }
 }
 
 /// Looks once more after enrolling. What was visible before the store was closed is still there to be read.
 pub(super) fn look_again<T>(
-    listener: &Listener,
+    listener: &mut Listener,
     mut ready: impl FnMut() -> Result<Option<T>>,
 ) -> Result<Option<T>> {
     let closed = listener.is_closed();

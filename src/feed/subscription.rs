@@ -3,6 +3,7 @@
 //! There is no queue to fill: it reads the log like a cursor, on the receiver's thread, and when more matching events
 //! wait than its capacity, it passes over the oldest and says how many they were. So the writer does nothing for it.
 
+use std::fmt;
 use std::iter::FusedIterator;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -48,7 +49,7 @@ impl Delivery {
 ///
 /// A receiver that falls behind by more than the capacity loses the oldest events and is told how many; use a
 /// [`Cursor`](crate::Cursor) to lose none. It blocks as an iterator, polls as a task ([`Subscription::poll_recv`], or
-/// as a `Stream` with the feature `async`), and ends when the store is closed, which it does not keep open.
+/// `into_stream` with the feature `async`), and ends when the store is closed, which it does not keep open.
 ///
 /// ```
 /// use quipu::prelude::*;
@@ -66,11 +67,21 @@ impl Delivery {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 #[must_use = "a subscription that nobody receives from does nothing"]
 pub struct Subscription {
     tail: Tail,
     listener: Listener,
+}
+
+impl fmt::Debug for Subscription {
+    /// What it receives and how far it has come; the store behind it would fill pages.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("query", &format_args!("{}", self.tail.reader.query()))
+            .field("position", &self.tail.reader.read())
+            .field("lost", &self.tail.lost)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Subscription {
@@ -125,7 +136,7 @@ impl Subscription {
     /// # Errors
     /// As [`Subscription::recv`].
     pub fn try_recv(&mut self) -> Result<Option<Delivery>> {
-        look_again(&self.listener, || self.tail.next())
+        look_again(&mut self.listener, || self.tail.next())
     }
 
     /// What is there, or a promise to wake the task when there may be more; for `async` code, with any executor.
@@ -174,7 +185,6 @@ pub(super) fn some_unless_closed(delivery: Result<Delivery>) -> Option<Result<De
 }
 
 /// The newest events that match, at most `capacity` of them behind the end.
-#[derive(Debug)]
 struct Tail {
     reader: Reader,
     capacity: usize,

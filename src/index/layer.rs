@@ -50,7 +50,7 @@ pub(crate) struct Span {
 #[derive(Debug)]
 enum Rows {
     Fixed(Fixed),
-    Live(Box<RwLock<LiveIndex>>),
+    Live(Arc<RwLock<LiveIndex>>),
 }
 
 /// Finished rows: what they span, and their index once it was asked.
@@ -113,8 +113,21 @@ impl Layer {
             segment,
             first_position,
             digest_before,
-            rows: Rows::Live(Box::new(RwLock::new(index))),
+            rows: Rows::Live(Arc::new(RwLock::new(index))),
         }
+    }
+
+    /// The same rows of a live layer, over another map of its segment; `None` of finished rows.
+    pub(crate) fn over(&self, segment: &Arc<Segment>) -> Option<Self> {
+        let Rows::Live(index) = &self.rows else {
+            return None;
+        };
+        Some(Self {
+            segment: Arc::clone(segment),
+            first_position: self.first_position,
+            digest_before: self.digest_before,
+            rows: Rows::Live(Arc::clone(index)),
+        })
     }
 
     pub(crate) fn segment(&self) -> &Arc<Segment> {

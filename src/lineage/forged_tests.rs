@@ -380,7 +380,7 @@ fn a_parent_that_is_not_there_is_found() {
     let frame = log.frame(2);
     // The correlation, which is the first event's id too, stands before the parents.
     let places = frame.windows(16).enumerate().filter(|(_, w)| *w == id);
-    let at = places.map(|(at, _)| at).last().unwrap();
+    let at = places.map(|(at, _)| at).next_back().unwrap();
     frame[at] ^= 1;
     (2..=8).for_each(|position| log.rehash(position));
     assert_found(log, 2, "its parent");

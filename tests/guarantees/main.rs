@@ -6,6 +6,7 @@ mod support;
 mod atomicity;
 mod causality;
 mod conflict;
+mod delivery;
 mod durability;
 mod honest_failure;
 mod idempotency;

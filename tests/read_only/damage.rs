@@ -145,83 +145,94 @@ fn a_refresh_that_failed_can_be_repeated() {
     assert_eq!(reader.view().position().get(), 3);
 }
 
-/// Every page of every footer in turn; the reader makes the index again for itself alone.
+/// Each page of a footer in turn, with a checkpoint, so that it is met by a read, and without, so that the opening
+/// meets it; the reader makes the index again for itself alone.
 #[test]
 fn damaged_footers_are_made_again_in_memory() {
-    let (view, image) = killed();
-    let pages = |name: &str| {
+    let disk = TestDisk::new();
+    let writer = Writer::open(&disk).store;
+    let unit = |events| script::Unit {
+        events,
+        bytes: 400,
+        how: script::How::Append,
+        durability: Durability::Sync,
+    };
+    while writer.stats().segments < 3 {
+        let sent = usize::try_from(writer.head().position.get()).unwrap();
+        writer
+            .append_batch(script::batch_of(&unit(500), sent))
+            .unwrap();
+    }
+    let view = writer.view();
+    writer.close().unwrap();
+    let image = Image::of(&disk);
+    let (first, second) = (segment(1), segment(2));
+    let start = |name: &str| {
         let bytes = &image.files[name];
-        let page = |at: &usize| bytes[*at..].starts_with(b"QPSIDX\n\0");
-        let start = (0..bytes.len()).step_by(4096).find(page).unwrap();
-        (start..bytes.len())
-            .step_by(4096)
-            .map(|at| (at + 100).min(bytes.len() - 1))
+        let begins = |at: &usize| bytes[*at..].starts_with(b"QPSIDX\n\0");
+        (0..bytes.len()).step_by(4096).find(begins).unwrap()
     };
     let is_right = |image: &Image, what: &str| {
-        let disk = image.disk();
-        let reader = Reader::open(disk.clone()).unwrap();
-        is_alike(&reader.view(), &view, what);
-        assert_eq!(Image::of(&disk), *image, "{what}: something was changed");
+        for derived in ["", "checkpoint"] {
+            let mut image = image.clone();
+            image.files.remove(derived);
+            let disk = image.disk();
+            let reader = Reader::open(disk.clone()).unwrap();
+            is_alike(&reader.view(), &view, what);
+            assert_eq!(Image::of(&disk), image, "{what}: something was changed");
+        }
     };
-    for at in pages(&segment(2)) {
+    let end = image.files[&second].len();
+    let pages = (start(&second) + 100..end).step_by(4096);
+    assert!(pages.len() > 4, "there is more than one page");
+    for at in pages.chain([end - 1]) {
         let mut image = image.clone();
-        image.files.get_mut(&segment(2)).unwrap()[at] ^= 1;
+        image.files.get_mut(&second).unwrap()[at] ^= 1;
         is_right(&image, &format!("byte {at}"));
     }
-    let mut all = image.clone();
-    let mut none = image.clone();
-    for number in 1..=3 {
-        let start = pages(&segment(number)).next().unwrap() - 100;
-        all.files.get_mut(&segment(number)).unwrap()[start + 200] ^= 1;
-        none.files
-            .get_mut(&segment(number))
-            .unwrap()
-            .truncate(start);
+    let (mut all, mut none) = (image.clone(), image.clone());
+    for name in [&first, &second] {
+        all.files.get_mut(name).unwrap()[start(name) + 5000] ^= 1;
+        none.files.get_mut(name).unwrap().truncate(start(name));
     }
     is_right(&all, "all footers are damaged");
     is_right(&none, "no footer is there");
 }
 
+/// A reader that asked for a run before it was made asks again once the log enters another segment.
 #[test]
 fn runs_are_used_if_they_are_there_and_not_needed() {
     let disk = TestDisk::new();
+    let name = "segments/0000000001-0000000016.run";
+    let fill = |writer: &Store, segments: u64| {
+        while writer.stats().segments < segments {
+            append(writer, 200_000);
+        }
+    };
+    let asks_for_it = |reader: &Reader, view: &View| {
+        reader.deeds.lock().unwrap().opened.clear();
+        assert_eq!(reader.view().revision("absent").unwrap(), 0);
+        let asked = reader.deeds.lock().unwrap().opened.contains(name);
+        is_alike(&reader.view(), view, name);
+        asked
+    };
     let writer = Writer::open(&disk).store;
-    let reader = Reader::open(disk.clone()).unwrap();
-    while writer.stats().segments < 19 {
-        append(&writer, 200_000);
-        reader.view();
-    }
+    fill(&writer, 18);
     let view = writer.view();
     writer.close().unwrap();
+    let _ = disk.remove(name);
+    let reader = Reader::open(disk.clone()).unwrap();
+    assert_eq!(reader.view().revision("absent").unwrap(), 0);
+    assert!(!asks_for_it(&reader, &view), "it was missing, and still is");
     let writer = Writer::open(&disk).store;
-    let name = "segments/0000000001-0000000016.run";
-    let uses = |reader: &Reader| {
-        is_alike(
-            &reader.view().at_position(view.position()).unwrap(),
-            &view,
-            name,
-        );
-        assert!(reader.view().revision("absent").unwrap() == 0);
-        reader.deeds.lock().unwrap().opened.contains(name)
-    };
-    let late = Reader::open(disk.clone()).unwrap();
-    if disk.open(name, Access::Read).is_ok() {
-        assert!(uses(&late));
-    }
-    // The early reader takes it in with the next segment.
-    while writer.stats().segments < 20 {
-        append(&writer, 200_000);
-    }
+    fill(&writer, 19);
+    let view = writer.view();
     writer.close().unwrap();
-    assert!(disk.open(name, Access::Read).is_ok());
-    assert!(uses(&reader));
-    flip(&disk, name, 4096);
-    uses(&Reader::open(disk.clone()).unwrap());
-    disk.remove(name).unwrap();
-    assert!(
-        uses(&Reader::open(disk.clone()).unwrap()),
-        "it was asked for"
-    );
+    assert!(asks_for_it(&reader, &view), "in the next segment");
+    let late = Reader::open(disk.clone()).unwrap();
+    is_alike(&late.view(), &view, "opened late");
+    let _ = disk.remove(name);
+    is_alike(&Reader::open(disk).unwrap().view(), &view, "without runs");
 }
 
 /// The next writer makes a new hint, whose count of writes begins again.

@@ -33,8 +33,7 @@ struct World {
 
 impl World {
     /// A log that is `segments` long, with a tail that is not durable.
-    fn new(segments: u64) -> Self {
-        let disk = TestDisk::new();
+    fn new(disk: TestDisk, segments: u64) -> Self {
         let writer = Writer::open(&disk);
         let last = writer.store.view();
         let mut world = Self {
@@ -160,7 +159,7 @@ fn at_every_call(act: Act, read: impl Fn(usize, &str) -> bool) {
 fn an_opening_is_a_prefix_whatever_happens_meanwhile() {
     for act in ACTS {
         at_every_call(act, |at, what| {
-            let world = Arc::new(Mutex::new(World::new(2)));
+            let world = Arc::new(Mutex::new(World::new(TestDisk::new(), 2)));
             let durable = world.lock().unwrap().last.position().get() - 1;
             let disturbed = Disturbed::new(&world, act);
             disturbed.arm(at);
@@ -178,7 +177,7 @@ fn an_opening_is_a_prefix_whatever_happens_meanwhile() {
 fn a_refresh_is_a_prefix_whatever_happens_meanwhile() {
     for act in ACTS {
         at_every_call(act, |at, what| {
-            let world = Arc::new(Mutex::new(World::new(1)));
+            let world = Arc::new(Mutex::new(World::new(TestDisk::in_files(), 1)));
             let disturbed = Disturbed::new(&world, act);
             let reader = Store::open_read_only_with(disturbed.config.clone()).unwrap();
             world.lock().unwrap().act(Act::Rotate);

@@ -8,6 +8,9 @@ use crate::support::script::{self, KIND, Ledger};
 use crate::{Reader, is_alike};
 use quipu::prelude::*;
 
+const SECOND: &str = "segments/0000000002.seg";
+const THIRD: &str = "segments/0000000003.seg";
+
 /// What a reader shows of an image, which it leaves as it is.
 fn shown(image: &Image, what: &str) -> (Reader, u64) {
     let disk = image.disk();
@@ -95,17 +98,34 @@ fn without_a_hint_groups_and_headers_prove() {
         head - 1,
         "all but the new segment's"
     );
+    let newest = image.files.get_mut(THIRD).unwrap();
+    newest[4096..].fill(0);
+    assert_eq!(
+        shown(&image, "header").1,
+        head - 1,
+        "a header alone proves it"
+    );
     // A header that a power cut took with everything in it proves nothing, and nothing is missed.
-    let newest = image.files.get_mut("segments/0000000003.seg").unwrap();
-    newest.fill(0);
+    image.files.get_mut(THIRD).unwrap().fill(0);
+    let second = image.files.get_mut(SECOND).unwrap();
+    let begins = |at: &usize| second[*at..].starts_with(b"QPSIDX\n\0");
+    if let Some(footer) = (0..second.len()).step_by(4096).find(begins) {
+        second.truncate(footer);
+    }
     let (reader, position) = shown(&image, "no header");
     let after = opened(&image);
     assert!(position < head - 1);
-    is_alike(
-        &reader.view(),
-        &after.view().at_position(position.into()).unwrap(),
-        "no header",
-    );
+    let then = after.view().at_position(position.into()).unwrap();
+    is_alike(&reader.view(), &then, "no header");
+    // But a footer stands for the segment behind it.
+    store.close().unwrap();
+    let mut image = Image::of(&disk);
+    image.files.get_mut(THIRD).unwrap().fill(0);
+    for derived in ["hint", "checkpoint"] {
+        image.files.remove(derived).unwrap();
+    }
+    let error = Reader::open(image.disk()).err().unwrap();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
 }
 
 #[test]

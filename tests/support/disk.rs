@@ -14,15 +14,20 @@ pub(crate) struct TestDisk {
 impl TestDisk {
     pub(crate) fn new() -> Self {
         if std::env::var("QUIPU_TEST_DISK").is_ok_and(|kind| kind == "files") {
-            let folder = tempfile::tempdir().unwrap();
-            return Self {
-                disk: Arc::new(RealDisk::new(folder.path().join("store"))),
-                _folder: Some(Arc::new(folder)),
-            };
+            return Self::in_files();
         }
         Self {
             disk: Arc::new(MemoryDisk::new()),
             _folder: None,
+        }
+    }
+
+    /// Real files, where a map of what was cut kills the process.
+    pub(crate) fn in_files() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self {
+            disk: Arc::new(RealDisk::new(folder.path().join("store"))),
+            _folder: Some(Arc::new(folder)),
         }
     }
 }
