@@ -106,10 +106,7 @@ impl Follower {
             durable: self.tip.position,
             full_bytes: self.full_bytes,
             end: self.tip.mark.offset,
-            layers: Arc::new(Layers {
-                all: self.layers.clone(),
-                runs: self.runs.clone(),
-            }),
+            layers: Layers::new(self.layers.clone(), self.runs.clone()),
         }
     }
 
@@ -330,15 +327,16 @@ impl Follower {
                 }
             }
         }
+        self.renew_runs();
+    }
+
+    /// Takes in which runs there are to be now.
+    fn renew_runs(&mut self) {
+        let mut runs = runs::over(&self.disk, &self.manifest.store_id, &self.sealed);
         // One that was asked for too early would be taken for missing for good.
-        let known = std::mem::take(&mut self.runs);
-        let found = runs::over(&self.disk, &self.manifest.store_id, &self.sealed);
-        self.runs = found;
-        for (run, known) in self.runs.iter_mut().zip(known) {
-            if known.is_usable() {
-                *run = known;
-            }
-        }
+        self.runs.retain(|known| known.is_usable());
+        runs::keep_known(&mut runs, &self.runs);
+        self.runs = runs;
     }
 
     /// Indexes the groups behind the tip up to byte `limit` of the segment or to event `last`, all of them proven.

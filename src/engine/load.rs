@@ -51,10 +51,10 @@ impl Loaded {
             durable: self.tip.position,
             full_bytes: self.sealed.iter().map(|segment| segment.log_end).sum(),
             end: self.tip.mark.offset,
-            layers: Arc::new(Layers {
-                all: self.layers.clone(),
-                runs: runs::over(disk, store_id, &self.sealed),
-            }),
+            layers: Layers::new(
+                self.layers.clone(),
+                runs::over(disk, store_id, &self.sealed),
+            ),
         }
     }
 }

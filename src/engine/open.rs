@@ -10,6 +10,7 @@ use crate::engine::front::Front;
 use crate::engine::heads::Heads;
 use crate::engine::load::{Loaded, load};
 use crate::engine::meters::Meters;
+use crate::engine::runs;
 use crate::engine::shared::Engine;
 use crate::engine::turn::{self, Durable, Writer};
 use crate::engine::upkeep::{self, Backlog, Job, SpareSlot};
@@ -228,6 +229,7 @@ fn start(
         restarts: 0,
         clock_warned: false,
     };
+    runs::remove_others(&*disk, &published.layers.runs);
     let clock = Arc::clone(&config.clock);
     let front = Front::new(Arc::clone(&disk), clock, published, None);
     let engine = Arc::new(Engine {

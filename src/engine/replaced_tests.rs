@@ -2,14 +2,18 @@
 
 use crate::engine::front::Front;
 use crate::engine::open::{open, open_read_only};
-use crate::engine::small::{Small, settle};
+use crate::engine::shared::Engine;
+use crate::engine::small::{Small, all_runs, settle};
 use crate::error::{Result, StoreErrorKind};
 use crate::format::manifest::{Manifest, Replaced};
 use crate::io::{Access, Disk, MemoryDisk};
-use crate::log::files::{SEGMENTS, SegmentFile, read_manifest, write_manifest};
+use crate::log::files::{SEGMENTS, SegmentFile, read_manifest, run_name, write_manifest};
 use crate::log::merged::merge;
 use crate::options::{MIN_SEGMENT_BYTES, StoreConfig};
 use crate::sync::Arc;
+
+/// The ranges that are replaced, one after the other.
+type Shape = &'static [(u64, u64)];
 
 fn config(disk: &MemoryDisk) -> StoreConfig {
     StoreConfig::on_disk(Arc::new(disk.clone())).segment_bytes(MIN_SEGMENT_BYTES)
@@ -70,7 +74,7 @@ fn segments(disk: &MemoryDisk) -> Vec<String> {
 
 #[test]
 fn a_store_with_replaced_ranges_opens_and_answers_as_before() {
-    let shapes: [&[(u64, u64)]; 8] = [
+    let shapes: [Shape; 8] = [
         &[(1, 1)],
         &[(1, 11)],
         &[(2, 3)],
@@ -102,6 +106,62 @@ fn a_store_with_replaced_ranges_opens_and_answers_as_before() {
         engine.close().unwrap();
         small.check(&reader(&small.disk).unwrap().view().unwrap());
     }
+}
+
+fn run_names(engine: &Engine) -> Vec<String> {
+    all_runs(engine).iter().map(|run| run.name()).collect()
+}
+
+#[test]
+fn runs_stand_over_what_was_merged_and_deny_nothing_that_is_there() {
+    // Groups of many files, of one and none, and files that reach from one group into the next.
+    let shapes: [(Shape, &[u64]); 6] = [
+        (&[(3, 9)], &[1, 17, 33]),
+        (&[(1, 16)], &[17, 33]),
+        (&[(10, 20)], &[1, 17, 33]),
+        (&[(1, 31)], &[17, 33]),
+        (&[(2, 47)], &[33]),
+        (&[(1, 2), (15, 18), (20, 30), (31, 33)], &[1, 17, 33]),
+    ];
+    let mut small = closed(50);
+    let files: Vec<_> = names(&small.disk)
+        .iter()
+        .map(|name| format!("{SEGMENTS}/{name}"))
+        .chain(["manifest", "hint", "checkpoint"].map(str::to_owned))
+        .map(|name| (small.bytes(&name).unwrap(), name))
+        .collect();
+    let events = small.events.clone();
+    for (shape, groups) in shapes {
+        small.disk = MemoryDisk::new();
+        small.disk.create_dir(SEGMENTS).unwrap();
+        for (bytes, name) in &files {
+            small.put(name, bytes);
+        }
+        replace(&small.disk, shape);
+        let view = reader(&small.disk).unwrap().view().unwrap();
+        small.check(&view);
+        let engine = small.open();
+        let named = runs_of(groups);
+        assert_eq!(run_names(&engine), named, "{shape:?}");
+        // Before the stale ones are made again, while they are, and after.
+        small.check(&engine.front.last_view());
+        let sealed = engine.sealed.lock().len();
+        settle(&engine, sealed);
+        small.check_everywhere(&engine);
+        small.fill(&engine, 52);
+        settle(&engine, sealed + 2);
+        small.check_everywhere(&engine);
+        let mut there = names(&small.disk);
+        there.retain(|name| name.ends_with(".run"));
+        assert_eq!(there.len(), named.len(), "{shape:?}: {there:?}");
+        engine.close().unwrap();
+        small.events.clone_from(&events);
+    }
+}
+
+fn runs_of(groups: &[u64]) -> Vec<String> {
+    let names = groups.iter().map(|first| run_name(*first, first + 15));
+    names.collect()
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::engine::open::open;
+use crate::engine::runs;
 use crate::engine::shared::Engine;
 use crate::event::batch::Batch;
 use crate::event::coordinate::Coordinate;
@@ -13,7 +14,6 @@ use crate::event::draft::EventDraft;
 use crate::event::id::EventId;
 use crate::event::kind::EventKind;
 use crate::event::position::Position;
-use crate::format::run::RUN_SEGMENTS;
 use crate::format::sidx::Axis16;
 use crate::index::layer::Axis;
 use crate::index::run::Run;
@@ -149,9 +149,9 @@ pub(crate) fn all_runs(engine: &Engine) -> Vec<Arc<Run>> {
 pub(crate) fn settle(engine: &Engine, segments: usize) {
     let start = Instant::now();
     let settled = || {
-        let runs = all_runs(engine);
-        engine.sealed.lock().len() == segments
-            && runs.len() == segments / RUN_SEGMENTS
+        let (sealed, runs) = (engine.sealed.lock().clone(), all_runs(engine));
+        sealed.len() == segments
+            && runs.len() == runs::over(&engine.disk, &engine.store_id, &sealed).len()
             && runs.iter().all(|run| run.is_usable())
     };
     while !settled() {

@@ -74,7 +74,7 @@ fn seal_one(engine: &Engine, number: u64) -> Result<()> {
     engine.sealed.lock().push(entry);
     show_sealed(engine, Arc::new(layer));
     if number.is_multiple_of(RUN_SEGMENTS as u64) {
-        runs::extend(engine);
+        runs::renew(engine);
     }
     engine.meters.sealed();
     Ok(())

@@ -190,6 +190,7 @@ fn run_head() -> RunHead {
     RunHead {
         store_id: STORE_ID,
         first_segment: 1,
+        files: 16,
         merges: core::array::from_fn(|n| u32::try_from(n).unwrap() + 1),
         filter_blocks: 0,
     }

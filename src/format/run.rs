@@ -7,7 +7,7 @@ use super::codec::{DecodeError, Reader, put_u32, put_u64};
 use super::crc;
 use super::sidx::{Axis16, BLOCK_BYTES, FILTER_BITS_PER_KEY, FILTER_BLOCK_BYTES, Probe, place};
 
-/// How many segments a run merges; the first run has segments 1 to 16, the next one 17 to 32.
+/// How many segments a run is for; the first run has segments 1 to 16, the next one 17 to 32.
 pub(crate) const RUN_SEGMENTS: usize = 16;
 /// Larger segments than lead to this much are few, and asked one by one: it bounds the memory that building takes.
 pub(crate) const MAX_RUN_FILTER_BYTES: usize = 8 * 1024 * 1024;
@@ -22,8 +22,11 @@ const MAGIC: [u8; 8] = *b"QPRUN\n\0\0";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RunHead {
     pub(crate) store_id: [u8; 16],
+    /// The first of the numbers that it is for; the file of a number before it may stand for this one too.
     pub(crate) first_segment: u64,
-    /// The index checksum of each segment.
+    /// How many files bear one of the numbers.
+    pub(crate) files: u32,
+    /// The index checksum of each of the files, then zeros.
     pub(crate) merges: [u32; RUN_SEGMENTS],
     pub(crate) filter_blocks: u32,
 }
@@ -48,7 +51,7 @@ impl RunHead {
         out.extend_from_slice(&self.store_id);
         put_u64(&mut out, self.first_segment);
         put_u32(&mut out, self.filter_blocks);
-        put_u32(&mut out, 0);
+        put_u32(&mut out, self.files);
         for checksum in self.merges {
             put_u32(&mut out, checksum);
         }
@@ -72,8 +75,7 @@ impl RunHead {
         }
         let checksum = reader.u32()?;
         let (store_id, first_segment) = (reader.array()?, reader.u64()?);
-        let filter_blocks = reader.u32()?;
-        reader.reserved::<4>()?;
+        let (filter_blocks, files) = (reader.u32()?, reader.u32()?);
         let mut merges = [0; RUN_SEGMENTS];
         for merged in &mut merges {
             *merged = reader.u32()?;
@@ -81,6 +83,7 @@ impl RunHead {
         let head = Self {
             store_id,
             first_segment,
+            files,
             merges,
             filter_blocks,
         };

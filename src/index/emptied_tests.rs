@@ -157,16 +157,13 @@ pub(crate) fn view() -> View {
         last_recorded: time(ROWS),
     };
     let layer = Layer::fixed(segment, 1, [0; 32], span, Source::Checkpoint, Some(sidx));
-    let layers = Layers {
-        all: vec![Arc::new(layer)],
-        runs: Vec::new(),
-    };
+    let layers = Layers::new(vec![Arc::new(layer)], Vec::new());
     let head = Head {
         position: ROWS.into(),
         digest: Digest::ZERO,
         recorded_at: Timestamp::from_nanos(time(ROWS)),
     };
-    View::new(Arc::new(layers), head, ROWS)
+    View::new(layers, head, ROWS)
 }
 
 fn found(view: &View, query: &Query, options: ReadOptions) -> Vec<u64> {

@@ -3,42 +3,57 @@
 //! Never changed, only replaced as a whole, so that a view keeps the ones of its moment. Any thread reads; the turn's
 //! holder and upkeep replace.
 
-use crate::format::run::RUN_SEGMENTS;
+use std::ops::Range;
+
 use crate::format::sidx::Axis16;
 use crate::index::layer::Layer;
 use crate::index::run::Run;
 use crate::sync::Arc;
 
-/// All layers, and a run for each whole group of sealed segments.
+/// All layers, and the runs that there are to be.
 #[derive(Debug)]
 pub(crate) struct Layers {
     pub(crate) all: Vec<Arc<Layer>>,
     pub(crate) runs: Vec<Arc<Run>>,
+    /// The runs whose files are layers of their own here, one behind the other, and where; in order.
+    standing: Vec<(Range<usize>, Arc<Run>)>,
 }
 
-/// Puts the one layer of a sealed segment in the place of all that its segment has.
+/// Puts the one layer of a sealed file in the place of all that its segments have.
 pub(crate) fn put_sealed(layers: &mut Vec<Arc<Layer>>, sealed: Arc<Layer>) {
-    let number = sealed.segment().number();
-    let from = layers.partition_point(|layer| layer.segment().number() < number);
-    let to = layers.partition_point(|layer| layer.segment().number() <= number);
+    let place = sealed.segment().place();
+    let from = layers.partition_point(|layer| layer.segment().number() < place.first);
+    let to = layers.partition_point(|layer| layer.segment().number() <= place.number);
     layers.splice(from..to, [sealed]);
 }
 
 impl Layers {
-    /// Other layers and the same runs, which hold for segments, not for layers.
-    pub(crate) fn with_all(&self, all: Vec<Arc<Layer>>) -> Arc<Self> {
+    pub(crate) fn new(all: Vec<Arc<Layer>>, runs: Vec<Arc<Run>>) -> Arc<Self> {
+        let standing = runs.iter().filter_map(|run| {
+            let place = place_of(&all, run)?;
+            Some((place, Arc::clone(run)))
+        });
+        let standing = standing.collect();
         Arc::new(Self {
             all,
-            runs: self.runs.clone(),
+            runs,
+            standing,
         })
+    }
+
+    /// Other layers and the same runs, which hold for files, not for layers.
+    pub(crate) fn with_all(&self, all: Vec<Arc<Layer>>) -> Arc<Self> {
+        Self::new(all, self.runs.clone())
     }
 
     /// The same layers and other runs.
     pub(crate) fn with_runs(&self, runs: Vec<Arc<Run>>) -> Arc<Self> {
-        Arc::new(Self {
-            all: self.all.clone(),
-            runs,
-        })
+        Self::new(self.all.clone(), runs)
+    }
+
+    /// The layers that a run speaks of; `None` if they are not those of its files.
+    pub(crate) fn under(&self, run: &Run) -> Option<&[Arc<Layer>]> {
+        self.all.get(place_of(&self.all, run)?)
     }
 
     /// The layers that may hold a key, reach past position `after` and begin no later than `upto`, newest first.
@@ -51,17 +66,26 @@ impl Layers {
         let mut end = self
             .all
             .partition_point(|layer| layer.first_position() <= upto);
+        let mut runs = self.standing.partition_point(|(place, _)| place.end <= end);
         std::iter::from_fn(move || {
             loop {
                 let layer = self.all.get(end.checked_sub(1)?)?;
                 if layer.last_position() <= after {
                     return None;
                 }
-                if !self.deny(end, layer, axis, key) {
-                    end -= 1;
-                    return Some(layer);
+                let run = runs.checked_sub(1).and_then(|last| self.standing.get(last));
+                match run {
+                    Some((place, run)) if place.end == end => {
+                        runs -= 1;
+                        if !run.may_contain(axis, key) {
+                            end = place.start;
+                            continue;
+                        }
+                    }
+                    _ => {}
                 }
-                end -= RUN_SEGMENTS;
+                end -= 1;
+                return Some(layer);
             }
         })
     }
@@ -73,25 +97,28 @@ impl Layers {
         key: &[u8; 16],
         mut at: usize,
     ) -> Option<usize> {
-        while at < self.all.len() {
-            // A run may also be asked from the middle of its layers: it speaks of all of them.
-            let end = (at + 1).next_multiple_of(RUN_SEGMENTS);
-            let last = self.all.get(end - 1);
-            if !last.is_some_and(|last| self.deny(end, last, axis, key)) {
-                return Some(at);
+        let behind = self.standing.partition_point(|(place, _)| place.end <= at);
+        // A run may also be asked from the middle of its layers: it speaks of all of them.
+        for (place, run) in self.standing.iter().skip(behind) {
+            if !place.contains(&at) || run.may_contain(axis, key) {
+                break;
             }
-            at = end;
+            at = place.end;
         }
-        None
+        (at < self.all.len()).then_some(at)
     }
+}
 
-    /// Whether a run says that none of the `RUN_SEGMENTS` layers before `end`, `last` being the last, holds the key.
-    fn deny(&self, end: usize, last: &Layer, axis: Axis16, key: &[u8; 16]) -> bool {
-        // A segment has one layer or, unsealed, more: with segment n in place n, each before has one, in its place.
-        if !end.is_multiple_of(RUN_SEGMENTS) || last.segment().number() != end as u64 {
-            return false;
-        }
-        let run = self.runs.get(end / RUN_SEGMENTS - 1);
-        run.is_some_and(|run| !run.may_contain(axis, key))
-    }
+/// Where the files of a run are layers, each one layer: an unsealed one may have more, and moves the others.
+fn place_of(all: &[Arc<Layer>], run: &Run) -> Option<Range<usize>> {
+    let files = run.files();
+    let first = files.first()?;
+    let start = all.partition_point(|layer| layer.segment().number() < first.number);
+    let place = start..start + files.len();
+    let layers = all.get(place.clone())?;
+    let are_those = layers
+        .iter()
+        .zip(files)
+        .all(|(layer, file)| layer.segment().place() == *file);
+    are_those.then_some(place)
 }

@@ -392,16 +392,13 @@ mod tests {
         };
         let (segment, source) = (Arc::new(segment), Source::Checkpoint);
         let layer = Layer::fixed(segment, first, [0; 32], span, source, Some(sidx));
-        let layers = Layers {
-            all: vec![Arc::new(layer)],
-            runs: Vec::new(),
-        };
+        let layers = Layers::new(vec![Arc::new(layer)], Vec::new());
         let head = Head {
             position: last.into(),
             digest: Digest::ZERO,
             recorded_at: Timestamp::default(),
         };
-        View::new(Arc::new(layers), head, last)
+        View::new(layers, head, last)
     }
 
     #[test]

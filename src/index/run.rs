@@ -1,4 +1,4 @@
-//! A run as it is asked: whether any of sixteen sealed segments may hold a key, told by one filter.
+//! A run as it is asked: whether any of up to sixteen sealed files may hold a key, told by one filter.
 //!
 //! It is derived, and may be missing, stale or damaged: then it denies nothing. It says no only where its checksums
 //! hold and it merges exactly the footers that it was made for. Any thread asks.
@@ -8,7 +8,7 @@ use crate::format::run::{PAGE_BYTES, RUN_SEGMENTS, RunHead};
 use crate::format::sidx::{Axis16, FILTER_BLOCK_BYTES, Probe};
 use crate::index::layer::{Layer, map_whole};
 use crate::io::{Disk, Map};
-use crate::log::files::{decode_error, run_name};
+use crate::log::files::{SegmentFile, decode_error, run_name};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, OnceLock};
 
@@ -17,6 +17,7 @@ use crate::sync::{Arc, OnceLock};
 pub(crate) struct Run {
     disk: Arc<dyn Disk>,
     expected: RunHead,
+    files: Vec<SegmentFile>,
     /// `None` if there is no such file or it is not the one expected.
     filter: OnceLock<Option<Filter>>,
     /// Publishes nothing: a page was found that does not hold, so that the file is to be made again.
@@ -41,10 +42,11 @@ struct Filter {
 
 impl Run {
     /// Nothing is opened yet.
-    pub(crate) fn new(disk: &Arc<dyn Disk>, expected: RunHead) -> Self {
+    pub(crate) fn new(disk: &Arc<dyn Disk>, expected: RunHead, files: Vec<SegmentFile>) -> Self {
         Self {
             disk: Arc::clone(disk),
             expected,
+            files,
             filter: OnceLock::new(),
             damaged: AtomicBool::new(false),
         }
@@ -53,6 +55,16 @@ impl Run {
     /// What its head must say, but for the length of its filter.
     pub(crate) fn expected(&self) -> RunHead {
         self.expected
+    }
+
+    /// The files that it speaks of, which follow each other.
+    pub(crate) fn files(&self) -> &[SegmentFile] {
+        &self.files
+    }
+
+    /// Whether it is to be of the same files as another.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.expected == other.expected && self.files == other.files
     }
 
     pub(crate) fn name(&self) -> String {

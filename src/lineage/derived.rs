@@ -9,7 +9,6 @@ use crate::format::checkpoint::Checkpoint;
 use crate::format::codec::DecodeError;
 use crate::format::hint::Slot;
 use crate::format::record::Record;
-use crate::format::run::RUN_SEGMENTS;
 use crate::format::segment::SegmentHeader;
 use crate::index::layer::{open_checkpoint, open_footer, open_side_index};
 use crate::index::layers::Layers;
@@ -157,12 +156,8 @@ impl Derived {
 
     /// Checks every run, once the footers that they merge were compared.
     pub(super) fn check_runs(layers: &Layers, found: &mut Verification) -> Result<()> {
-        for (number, run) in layers.runs.iter().enumerate() {
-            let merged = layers
-                .all
-                .iter()
-                .skip(number * RUN_SEGMENTS)
-                .take(RUN_SEGMENTS);
+        for run in &layers.runs {
+            let merged = layers.under(run).unwrap_or_default().iter();
             match run.check(merged) {
                 Ok(RunCheck::Sound) => {}
                 Ok(RunCheck::Denies) => found.damaged(whole(
@@ -302,7 +297,7 @@ mod tests {
     use super::*;
     use crate::event::coordinate::Coordinate;
     use crate::event::kind::EventKind;
-    use crate::format::run::{RunBuilder, RunHead};
+    use crate::format::run::{RUN_SEGMENTS, RunBuilder, RunHead};
     use crate::format::sidx::SidxRow;
     use crate::io::{MemoryDisk, write_all_at};
     use crate::log::files::{SegmentFile, segment_name};

@@ -134,6 +134,16 @@ pub(crate) fn run_name(first: u64, last: u64) -> String {
     format!("{SEGMENTS}/{first:010}-{last:010}.run")
 }
 
+/// Whether a name is that of a run, of whatever segments.
+pub(crate) fn is_run_name(name: &str) -> bool {
+    let stem = name
+        .strip_prefix(SEGMENTS)
+        .and_then(|name| name.strip_suffix(".run"));
+    stem.and_then(|stem| stem.strip_prefix('/')?.split_once('-'))
+        .and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)))
+        .is_some_and(|(first, last)| run_name(first, last) == name)
+}
+
 /// Turns what a decoder found into an error with its place and advice.
 pub(crate) fn decode_error(file: &str, offset: u64, error: &DecodeError) -> StoreError {
     match error {
@@ -291,6 +301,19 @@ impl HintFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_our_own_names_are_runs() {
+        assert!(is_run_name(&run_name(17, 32)));
+        for other in [
+            "segments/17-32.run",
+            "segments/0000000017.run",
+            "0000000017-0000000032.run",
+            "segments/0000000017-0000000032.seg",
+        ] {
+            assert!(!is_run_name(other), "{other}");
+        }
+    }
 
     #[test]
     fn only_our_own_names_are_segments() {
