@@ -5,6 +5,7 @@
 
 use std::fmt::{self, Debug};
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::map::Map;
@@ -20,6 +21,16 @@ pub enum Access {
     Write,
     /// A file that must not exist yet, to read and write.
     CreateNew,
+}
+
+/// How a file is had without copying its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Sharing {
+    /// A file of its own whose bytes lie once on the disk until one of the two is written.
+    Reflink,
+    /// A second name of the same file.
+    HardLink,
 }
 
 /// One name in a directory.
@@ -97,6 +108,25 @@ pub trait Disk: Send + Sync + Debug {
     fn watch(&self, name: &str) -> Box<dyn Watch> {
         let _ = name;
         Box::new(Pause::default())
+    }
+
+    /// The path by which the operating system knows the file `name`; `None` where it knows none.
+    ///
+    /// A disk whose files are not the operating system's leaves this out: its files are copied by reading.
+    fn path_of(&self, name: &str) -> Option<PathBuf> {
+        let _ = name;
+        None
+    }
+
+    /// Makes the new file `name` of the bytes at the path `from`, without copying them.
+    ///
+    /// A disk that cannot leaves this out: whoever asks copies instead.
+    ///
+    /// # Errors
+    /// `Unsupported` where the two places share nothing, else what the operating system says; then there is no new file.
+    fn share(&self, name: &str, from: &Path, sharing: Sharing) -> io::Result<()> {
+        let _ = (name, from, sharing);
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

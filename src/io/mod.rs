@@ -34,7 +34,7 @@ mod replace;
 mod watch;
 
 pub use clock::{Clock, SystemClock};
-pub use disk::{Access, Disk, DiskFile, DiskLock, Entry, LockError};
+pub use disk::{Access, Disk, DiskFile, DiskLock, Entry, LockError, Sharing};
 pub use map::Map;
 pub use memory::MemoryDisk;
 pub use real::RealDisk;

@@ -4,6 +4,7 @@
 //! goes with the reader. Any thread may use it.
 
 use std::io::{self, ErrorKind};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::disk::{Access, Disk, DiskFile, DiskLock, Entry, LockError, parent};
@@ -79,6 +80,10 @@ impl Disk for Overlay {
 
     fn watch(&self, name: &str) -> Box<dyn Watch> {
         self.below.watch(name)
+    }
+
+    fn path_of(&self, name: &str) -> Option<PathBuf> {
+        self.below.path_of(name)
     }
 }
 

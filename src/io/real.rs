@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::disk::{
-    Access, Disk, DiskFile, DiskLock, Entry, LockError, check_name, not_a_directory,
+    Access, Disk, DiskFile, DiskLock, Entry, LockError, Sharing, check_name, not_a_directory,
     not_a_regular_file, parent,
 };
 use super::exact::write_all_at;
@@ -142,6 +142,36 @@ impl Disk for RealDisk {
             }
         }
     }
+
+    fn path_of(&self, name: &str) -> Option<PathBuf> {
+        self.file_path(name).ok()
+    }
+
+    fn share(&self, name: &str, from: &Path, sharing: Sharing) -> io::Result<()> {
+        let to = self.file_path(name)?;
+        match sharing {
+            Sharing::HardLink => fs::hard_link(from, to),
+            Sharing::Reflink => {
+                let from = open_file(from, name, Access::Read)?;
+                let new = open_file(&to, name, Access::CreateNew)?;
+                reflink(&from, &new).inspect_err(|_| {
+                    // The failure to report is the first one; the next attempt removes what is left.
+                    let _ = fs::remove_file(&to);
+                })
+            }
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn reflink(from: &File, to: &File) -> io::Result<()> {
+    Ok(rustix::fs::ioctl_ficlone(to, from)?)
+}
+
+/// Elsewhere it takes calls of which none is both safe and common; the bytes are copied.
+#[cfg(not(target_os = "linux"))]
+fn reflink(_: &File, _: &File) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(target_os = "linux")]

@@ -1,7 +1,10 @@
 //! The disk under a test: in memory, or real files with `QUIPU_TEST_DISK=files`, so that one suite is run over both.
 
-use quipu::io::{Access, Disk, DiskFile, DiskLock, Entry, LockError, MemoryDisk, RealDisk, Watch};
+use quipu::io::{
+    Access, Disk, DiskFile, DiskLock, Entry, LockError, MemoryDisk, RealDisk, Sharing, Watch,
+};
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A fresh disk; a clone is the same disk, as after a reopening. Its files go away with the last clone.
@@ -75,5 +78,13 @@ impl Disk for TestDisk {
 
     fn watch(&self, name: &str) -> Box<dyn Watch> {
         self.disk.watch(name)
+    }
+
+    fn path_of(&self, name: &str) -> Option<PathBuf> {
+        self.disk.path_of(name)
+    }
+
+    fn share(&self, name: &str, from: &Path, sharing: Sharing) -> io::Result<()> {
+        self.disk.share(name, from, sharing)
     }
 }

@@ -1,8 +1,9 @@
 //! A disk that asks a rule before each call, so that a test can refuse it, count it or hold it up.
 #![allow(dead_code, reason = "each test crate uses a part of it")]
 
-use quipu::io::{Access, Disk, DiskFile, DiskLock, Entry, LockError, Map, Watch};
+use quipu::io::{Access, Disk, DiskFile, DiskLock, Entry, LockError, Map, Sharing, Watch};
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ pub(crate) enum Op {
     Sync,
     SetLen,
     Map,
+    Share,
 }
 
 /// One call: what, on which name, and up to which byte of the file.
@@ -127,6 +129,15 @@ impl Disk for Ruled {
 
     fn watch(&self, name: &str) -> Box<dyn Watch> {
         self.inner.watch(name)
+    }
+
+    fn path_of(&self, name: &str) -> Option<PathBuf> {
+        self.inner.path_of(name)
+    }
+
+    fn share(&self, name: &str, from: &Path, sharing: Sharing) -> io::Result<()> {
+        self.ask(Op::Share, name)?;
+        self.inner.share(name, from, sharing)
     }
 }
 

@@ -227,3 +227,39 @@ fn forked_child_that_drops_its_copy_leaves_the_parent_its_lock() {
     drop(lock);
     assert!(matches!(disk.lock(1), Err(LockError::Held { owner: None })));
 }
+
+#[test]
+fn a_hard_link_is_the_same_file_and_a_reflink_another_of_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let [from, to] = ["from", "to"].map(|name| prepared(folder.path().join(name)));
+    let file = from.open("file", Access::CreateNew).unwrap();
+    write_all_at(&*file, b"knot", 0).unwrap();
+    let path = from.path_of("file").unwrap();
+    to.share("link", &path, Sharing::HardLink).unwrap();
+    let again = to.share("link", &path, Sharing::HardLink).unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::AlreadyExists);
+    let read = |name: &str| {
+        let mut bytes = [0; 5];
+        let count = to.open(name, Access::Read)?.read_at(&mut bytes, 0)?;
+        Ok::<_, std::io::Error>(bytes[..count].to_vec())
+    };
+    assert_eq!(read("link").unwrap(), b"knot");
+    // Whether it can depends on the file system; one that cannot leaves nothing.
+    match to.share("clone", &path, Sharing::Reflink) {
+        Ok(()) => assert_eq!(read("clone").unwrap(), b"knot"),
+        Err(_) => assert_eq!(read("clone").unwrap_err().kind(), ErrorKind::NotFound),
+    }
+    write_all_at(&*file, b"K", 0).unwrap();
+    assert_eq!(read("link").unwrap(), b"Knot");
+    assert!(read("clone").is_err() || read("clone").unwrap() == b"knot");
+}
+
+#[test]
+fn a_link_to_share_is_not_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = prepared(folder.path().join("to"));
+    symlink("/etc/hostname", folder.path().join("link")).unwrap();
+    let from = folder.path().join("link");
+    assert!(disk.share("clone", &from, Sharing::Reflink).is_err());
+    assert!(disk.open("clone", Access::Read).is_err());
+}
