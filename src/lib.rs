@@ -19,7 +19,9 @@ pub(crate) mod store;
 pub(crate) mod sync;
 
 pub use crate::engine::meters::{Diagnostics, Stats};
+pub use crate::engine::snapshot::{SnapshotOptions, SnapshotReport};
 pub use crate::engine::ticket::Ticket;
+pub use crate::engine::transfer::Copying;
 pub use crate::error::{Result, StoreError, StoreErrorKind};
 pub use crate::event::append::AppendOptions;
 pub use crate::event::batch::Batch;
@@ -76,6 +78,11 @@ pub mod prelude {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeDoctests;
+
+/// The example of the page compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/backup.md")]
+struct BackupDoctests;
 
 /// The example of the page compiles and runs.
 #[cfg(doctest)]

@@ -95,6 +95,11 @@ impl Follower {
         Ok(moved.then(|| self.published()))
     }
 
+    /// The state of the log as far as it was read.
+    pub(crate) fn tip(&self) -> Tip {
+        self.tip
+    }
+
     fn with_picture(self) -> (Self, Published) {
         let published = self.published();
         (self, published)

@@ -6,6 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crate::engine::bell::Bell;
 use crate::engine::follow::Follower;
@@ -16,6 +17,7 @@ use crate::event::id::EventId;
 use crate::index::view::{Head, View};
 use crate::io::{Clock, Disk, Watch};
 use crate::log::files::HINT;
+use crate::log::scan::Tip;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Mutex, RwLock};
 
@@ -34,6 +36,8 @@ pub(crate) struct Front {
     feed: Mutex<Feed>,
     /// Publishes to waiters and to the feed's thread that nothing more will come.
     closed: AtomicBool,
+    /// When the last snapshot was finished.
+    last_snapshot: Mutex<Option<Instant>>,
 }
 
 /// The thread that wakes those who wait.
@@ -64,6 +68,7 @@ impl Front {
             bell: Bell::default(),
             feed: Mutex::new(Feed::NotStarted),
             closed: AtomicBool::new(false),
+            last_snapshot: Mutex::new(None),
         })
     }
 
@@ -101,14 +106,31 @@ impl Front {
     /// As [`Front::view`].
     pub(crate) fn look(&self) -> Result<Head> {
         if let Some(follower) = self.follower.as_ref().filter(|_| !self.is_closed()) {
-            let mut follower = follower.lock();
-            let current = self.published.read().clone();
-            if let Some(next) = follower.refresh(&current)? {
-                *self.published.write() = next;
-                self.bell.ring();
-            }
+            self.follow(&mut follower.lock())?;
         }
         Ok(self.last_head())
+    }
+
+    fn follow(&self, follower: &mut Follower) -> Result<()> {
+        let current = self.published.read().clone();
+        if let Some(next) = follower.refresh(&current)? {
+            *self.published.write() = next;
+            self.bell.ring();
+        }
+        Ok(())
+    }
+
+    /// The picture of a store that is open only for reading, and the state of its log there.
+    ///
+    /// # Errors
+    /// As [`Front::view`].
+    pub(crate) fn followed(&self) -> Result<(View, Tip)> {
+        let follower = self.follower.as_ref().ok_or_else(|| {
+            StoreError::argument("the store is open for writing, and follows no other process")
+        })?;
+        let mut follower = follower.lock();
+        self.follow(&mut follower)?;
+        Ok((self.last_view(), follower.tip()))
     }
 
     pub(crate) fn last_head(&self) -> Head {
@@ -173,6 +195,15 @@ impl Front {
         }
         self.bell.wake_all(wake);
         Ok(())
+    }
+
+    pub(crate) fn note_snapshot(&self) {
+        *self.last_snapshot.lock() = Some(Instant::now());
+    }
+
+    /// How long ago the last snapshot was finished; none since the store was opened is `None`.
+    pub(crate) fn since_last_snapshot(&self) -> Option<Duration> {
+        self.last_snapshot.lock().map(|at| at.elapsed())
     }
 
     /// A fresh id, ordered by time.

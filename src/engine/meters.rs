@@ -176,6 +176,8 @@ pub struct Diagnostics {
     pub poisoned: Option<String>,
     /// Cursors and subscriptions that wait for new events.
     pub waiting: u64,
+    /// How long ago the last snapshot was finished, if one was since the store was opened.
+    pub since_last_snapshot: Option<Duration>,
     /// Where the store lives: its directory, or what its disk calls itself.
     pub place: String,
 }
@@ -206,6 +208,7 @@ impl Diagnostics {
             clock_behind: Duration::from_nanos(of(&meters.clock_behind)),
             poisoned: None,
             waiting: front.waiting() as u64,
+            since_last_snapshot: front.since_last_snapshot(),
             place: front.disk.describe(),
         }
     }

@@ -73,6 +73,11 @@ pub(crate) fn open_read_only(config: StoreConfig) -> Result<Arc<Front>> {
 
 /// Makes the directory if there is none, and refuses one that is something else.
 fn prepare(disk: &dyn Disk) -> Result<()> {
+    make_directory(disk)?;
+    refuse_strangers(disk)
+}
+
+pub(crate) fn make_directory(disk: &dyn Disk) -> Result<()> {
     disk.prepare().map_err(|e| match e.kind() {
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => StoreError::argument(format!(
             "{} is not a directory; a store is one: name a directory, or one that does not exist yet",
@@ -83,7 +88,11 @@ fn prepare(disk: &dyn Disk) -> Result<()> {
             disk.describe()
         )),
         _ => StoreError::io(format_args!("opening {}", disk.describe()), e),
-    })?;
+    })
+}
+
+/// Refuses a directory that has files and is no store.
+fn refuse_strangers(disk: &dyn Disk) -> Result<()> {
     let entries = disk
         .list("")
         .map_err(|e| StoreError::io(format_args!("listing {}", disk.describe()), e))?;
@@ -109,7 +118,7 @@ fn prepare(disk: &dyn Disk) -> Result<()> {
     )))
 }
 
-fn take_lock(disk: &dyn Disk) -> Result<Box<dyn DiskLock>> {
+pub(crate) fn take_lock(disk: &dyn Disk) -> Result<Box<dyn DiskLock>> {
     disk.lock(std::process::id()).map_err(|error| match error {
         LockError::Held { owner } => {
             let (who, advice) = match owner {
@@ -181,7 +190,7 @@ fn remove_unnamed(disk: &dyn Disk, manifest: &Manifest) {
 }
 
 /// Removes writes that did not finish; nothing refers to them.
-fn remove_unfinished(disk: &dyn Disk) -> Result<()> {
+pub(crate) fn remove_unfinished(disk: &dyn Disk) -> Result<()> {
     for dir in ["", SEGMENTS] {
         let fail = |e| StoreError::io(format_args!("clearing up in {}", disk.describe()), e);
         for entry in disk.list(dir).map_err(fail)? {

@@ -117,6 +117,24 @@ impl View {
         })
     }
 
+    /// The running digest after the event at a position, which may be inside a batch; at the end of a segment and of the
+    /// picture nothing is read for it.
+    pub(crate) fn digest_at(&self, position: Position) -> Result<Digest> {
+        if let Some(head) = self.head.filter(|head| head.position == position) {
+            return Ok(head.digest);
+        }
+        let position = position.get();
+        let after = self.picture().layer_of(position.saturating_add(1));
+        let Some(layer) = after.and_then(|at| self.layers.all.get(at)) else {
+            return Ok(Digest::ZERO);
+        };
+        let mut digest = *layer.digest_before();
+        for row in 0..layer.rows_upto(position) {
+            digest = fold_digest(&digest, &layer.kept(row, None)?.hash);
+        }
+        Ok(Digest::from_bytes(digest))
+    }
+
     /// The picture as it was at `position`; inside a batch, at the end of the one before.
     ///
     /// # Errors

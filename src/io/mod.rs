@@ -22,6 +22,7 @@
 //! ```
 
 mod clock;
+mod copy;
 mod disk;
 mod exact;
 mod map;
@@ -40,6 +41,7 @@ pub use memory::MemoryDisk;
 pub use real::RealDisk;
 pub use watch::Watch;
 
+pub(crate) use copy::{CopyError, Pace, copy_bytes};
 pub(crate) use exact::{read_exact_at, read_upto_at, write_all_at};
 pub(crate) use overlay::Overlay;
 pub(crate) use replace::replace;

@@ -9,6 +9,7 @@ pub(crate) mod look;
 #[cfg(test)]
 pub(crate) mod merged;
 pub(crate) mod plan;
+pub(crate) mod proof;
 pub(crate) mod scan;
 pub(crate) mod seal;
 pub(crate) mod segment;

@@ -1,10 +1,15 @@
 //! The part of the public API that keeps a store healthy: each method a sentence and one call.
 
+use std::path::Path;
+
+use crate::engine::snapshot::{SnapshotOptions, SnapshotReport, snapshot};
 use crate::error::Result;
 use crate::event::receipt::Receipt;
+use crate::io::{Disk, RealDisk};
 use crate::lineage::verification::Verification;
 use crate::lineage::verify::{self, VerifyOptions};
 use crate::store::Store;
+use crate::sync::Arc;
 
 impl Store {
     /// Ends the stream of an entity for good with an event of kind `quipu.tombstone`, in the scope of its newest event.
@@ -50,5 +55,41 @@ impl Store {
     pub fn verify_with(&self, options: VerifyOptions) -> Result<Verification> {
         self.front().check_open()?;
         verify::verify(self.front(), options)
+    }
+
+    /// Copies the store as it is at this moment to a directory, while writing goes on; see `docs/backup.md`.
+    ///
+    /// An empty directory gets all of it, an earlier snapshot of this store only what is new. What was copied is read
+    /// again and proven. The directory opens as a store; until the snapshot is whole it is what it was before.
+    ///
+    /// # Errors
+    /// `Argument` for a directory that holds something else; `Locked` while it is used; `Corrupt`, naming the file, when
+    /// this store is damaged; `Poisoned`; `Closed`; `Io` as the operating system says.
+    pub fn snapshot(&self, dest: impl AsRef<Path>) -> Result<SnapshotReport> {
+        self.snapshot_with(dest, SnapshotOptions::new())
+    }
+
+    /// Copies the store to a directory, as the options say.
+    ///
+    /// # Errors
+    /// As [`Store::snapshot`], and `Cancelled` when the options' callback wants it so.
+    pub fn snapshot_with(
+        &self,
+        dest: impl AsRef<Path>,
+        options: SnapshotOptions,
+    ) -> Result<SnapshotReport> {
+        self.snapshot_on_disk(Arc::new(RealDisk::new(dest)), options)
+    }
+
+    /// Copies the store to a disk of the caller's, such as one that injects faults.
+    ///
+    /// # Errors
+    /// As [`Store::snapshot_with`].
+    pub fn snapshot_on_disk(
+        &self,
+        dest: Arc<dyn Disk>,
+        options: SnapshotOptions,
+    ) -> Result<SnapshotReport> {
+        snapshot(self.front(), self.door.engine.as_deref(), &dest, options)
     }
 }

@@ -1,0 +1,138 @@
+//! Where a copy of a store goes: a directory of its own, in which nothing counts before its manifest says so.
+//!
+//! While a copy is made, a manifest that is not in force yet (`manifest.part`) says of what. A segment file has its own
+//! name once it was copied and proven, so that an interrupted copy goes on where it stopped; only the one in which an
+//! earlier snapshot ends grows in its place. Runs on the thread that copies, under the directory's lock.
+
+use std::io::ErrorKind;
+
+use crate::engine::open;
+use crate::error::{Result, StoreError};
+use crate::format::manifest::Manifest;
+use crate::io::{Disk, DiskLock, Entry, replace};
+use crate::log::apply;
+use crate::log::files::{
+    LOCK, MANIFEST, SEGMENTS, SegmentFile, decode_error, read_manifest, read_small, write_manifest,
+};
+use crate::log::look;
+use crate::sync::Arc;
+
+/// What will be the manifest, while the files that it names are brought.
+const UNFINISHED: &str = "manifest.part";
+
+/// A directory that holds a copy, a part of one, or nothing.
+#[derive(Debug)]
+pub(crate) struct Destination {
+    pub(crate) disk: Arc<dyn Disk>,
+    /// The manifest in force.
+    pub(crate) manifest: Option<Manifest>,
+    /// The one that an interrupted copy was to have.
+    pub(crate) unfinished: Option<Manifest>,
+    segments: Vec<Entry>,
+    _lock: Box<dyn DiskLock>,
+}
+
+impl Destination {
+    /// Takes the directory's lock and looks at what is there; `check` may refuse that before anything is touched.
+    ///
+    /// # Errors
+    /// `Locked` while another copy is made there or a store is open for writing, `Argument` when it is something else.
+    pub(crate) fn enter(
+        disk: Arc<dyn Disk>,
+        check: impl Fn(&Option<Manifest>) -> Result<()>,
+    ) -> Result<Self> {
+        open::make_directory(&*disk)?;
+        refuse_strangers(&*disk)?;
+        check(&read_manifest(&*disk)?)?;
+        let lock = open::take_lock(&*disk)?;
+        let manifest = read_manifest(&*disk)?;
+        check(&manifest)?;
+        let unfinished = read_unfinished(&*disk)?;
+        let segments = match disk.list(SEGMENTS) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
+            listed => listed.map_err(|e| failed(&*disk, e))?,
+        };
+        if let (None, None, Some(file)) = (&manifest, &unfinished, segments.first()) {
+            return Err(StoreError::argument(format!(
+                "{} holds {SEGMENTS}/{} and no {MANIFEST}; name an empty directory",
+                disk.describe(),
+                file.name
+            )));
+        }
+        Ok(Self {
+            disk,
+            manifest,
+            unfinished,
+            segments,
+            _lock: lock,
+        })
+    }
+
+    /// Says what is being copied. What an interrupted copy of something else left is taken away before.
+    pub(crate) fn begin(&mut self, target: &Manifest, left: Left) -> Result<()> {
+        let fail = |e| failed(&*self.disk, e);
+        self.disk
+            .create_dir(SEGMENTS)
+            .and_then(|()| self.disk.sync_dir(""))
+            .map_err(fail)?;
+        if left == Left::IsAnother {
+            let named = |file| (self.manifest.as_ref()).is_some_and(|m| look::is_named(m, file));
+            apply::remove_segments(&*self.disk, |file| !named(file))?;
+            self.segments = self.disk.list(SEGMENTS).map_err(fail)?;
+        }
+        replace(&*self.disk, UNFINISHED, &target.encode()).map_err(fail)
+    }
+
+    /// The length of a segment file that is there under its own name.
+    pub(crate) fn bytes_of(&self, file: SegmentFile) -> Option<u64> {
+        let name = file.name();
+        let name = name.rsplit('/').next().unwrap_or_default();
+        let entry = self.segments.iter().find(|entry| entry.name == name)?;
+        entry.is_file.then_some(entry.bytes)
+    }
+
+    /// Puts the manifest in force, once every file that it names is durable, and removes what it does not name.
+    pub(crate) fn finish(&self, target: &Manifest) -> Result<()> {
+        let fail = |e| failed(&*self.disk, e);
+        self.disk.sync_dir(SEGMENTS).map_err(fail)?;
+        write_manifest(&*self.disk, target)?;
+        apply::remove_segments(&*self.disk, |file| !look::is_named(target, file))?;
+        open::remove_unfinished(&*self.disk)
+    }
+}
+
+/// What an interrupted copy left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Files of the same history, or nothing.
+    IsUsable,
+    /// Files of another history.
+    IsAnother,
+}
+
+fn failed(disk: &dyn Disk, error: std::io::Error) -> StoreError {
+    StoreError::io(format_args!("copying to {}", disk.describe()), error)
+}
+
+fn read_unfinished(disk: &dyn Disk) -> Result<Option<Manifest>> {
+    let bytes = read_small(disk, UNFINISHED)?;
+    let manifest = bytes.map(|bytes| Manifest::decode(&bytes)).transpose();
+    manifest.map_err(|e| decode_error(UNFINISHED, 0, &e))
+}
+
+/// Refuses a directory that is neither a copy nor the beginning of one.
+fn refuse_strangers(disk: &dyn Disk) -> Result<()> {
+    let entries = disk.list("").map_err(|e| failed(disk, e))?;
+    if entries.iter().any(|entry| entry.name == MANIFEST) {
+        return Ok(());
+    }
+    let ours = |name: &str| [LOCK, SEGMENTS, UNFINISHED].contains(&name) || name.ends_with(".tmp");
+    match entries.iter().find(|entry| !ours(&entry.name)) {
+        None => Ok(()),
+        Some(stranger) => Err(StoreError::argument(format!(
+            "{} holds {:?} and no {MANIFEST}; name an empty directory, or one that does not exist yet",
+            disk.describe(),
+            stranger.name
+        ))),
+    }
+}

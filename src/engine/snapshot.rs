@@ -1,0 +1,230 @@
+//! A snapshot: a copy of a store at one position, made while writing goes on, that opens as a store of its own.
+//!
+//! The writer's turn is held for a moment, so that everything written is durable; what is copied after that never changes.
+//! The copy counts once its manifest is replaced, at one stroke; until then the directory is what it was. Runs on the
+//! thread that asks.
+
+use std::time::{Duration, Instant};
+
+use crate::engine::destination::{Destination, Left};
+use crate::engine::front::Front;
+use crate::engine::original::{Original, end_at};
+use crate::engine::shared::{Engine, head_of};
+use crate::engine::transfer::{Brought, Copying, Transfer};
+use crate::error::{Result, StoreError, StoreErrorKind};
+use crate::event::digest::Digest;
+use crate::event::position::Position;
+use crate::format::manifest::Manifest;
+use crate::io::Disk;
+use crate::options::{Control, Listening, Progress};
+use crate::sync::Arc;
+
+/// How often a copy of a store that another process writes begins again because its files were replaced meanwhile.
+const MAX_ATTEMPTS: u32 = 16;
+/// What the work is called where it is cancelled.
+const WORK: &str = "snapshot";
+
+/// How a snapshot is taken; everything has a default.
+///
+/// ```
+/// use quipu::{Control, SnapshotOptions, Store};
+///
+/// # fn main() -> quipu::Result<()> {
+/// # let folder = std::env::temp_dir().join(format!("quipu-doc-snapshot-{}", std::process::id()));
+/// let store = Store::in_memory()?;
+/// let options = SnapshotOptions::new()
+///     .bytes_per_second(50 * 1024 * 1024)
+///     .progress(|progress| {
+///         println!("{} of {} bytes", progress.done_bytes, progress.total_bytes);
+///         Control::Continue
+///     });
+/// let report = store.snapshot_with(&folder, options)?;
+/// assert_eq!(report.position, store.view().position());
+/// # std::fs::remove_dir_all(&folder).ok();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Default)]
+pub struct SnapshotOptions {
+    copying: Copying,
+    bytes_per_second: Option<u64>,
+    listening: Listening,
+}
+
+impl SnapshotOptions {
+    /// The defaults: shared bytes where the file system can, as fast as it goes, and nobody is told.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How the bytes of sealed segments come to the snapshot; reflinks or copies by default.
+    #[must_use]
+    pub fn copying(mut self, copying: Copying) -> Self {
+        self.copying = copying;
+        self
+    }
+
+    /// Copies and proves at most this many bytes a second; as fast as it goes by default.
+    #[must_use]
+    pub fn bytes_per_second(mut self, bytes: u64) -> Self {
+        self.bytes_per_second = Some(bytes);
+        self
+    }
+
+    /// Calls `callback` at the beginning, about every MiB and at the end; its answer may cancel the work.
+    #[must_use]
+    pub fn progress(mut self, callback: impl FnMut(Progress) -> Control + Send + 'static) -> Self {
+        self.listening = Listening::new(callback);
+        self
+    }
+}
+
+/// What a snapshot holds, and what it took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct SnapshotReport {
+    /// The last position in it.
+    pub position: Position,
+    /// The running digest there.
+    pub digest: Digest,
+    /// Bytes that were copied.
+    pub copied_bytes: u64,
+    /// Bytes of files that are shared with the store: reflinks and hard links.
+    pub shared_bytes: u64,
+    /// Bytes of files that an earlier snapshot or attempt had left.
+    pub kept_bytes: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Copies the store of `front`, which `engine` writes unless it is open only for reading.
+pub(crate) fn snapshot(
+    front: &Front,
+    engine: Option<&Engine>,
+    disk: &Arc<dyn Disk>,
+    mut options: SnapshotOptions,
+) -> Result<SnapshotReport> {
+    let started = Instant::now();
+    for _ in 1..MAX_ATTEMPTS {
+        match take(front, engine, disk, &mut options, started) {
+            // Another process may have replaced a file: what it put in its place is found in a newer picture.
+            Err(error) if error.kind() == StoreErrorKind::NotFound => {
+                tracing::debug!(%error, "a file was replaced while it was copied; the rest is copied from what is there now");
+            }
+            taken => return taken,
+        }
+    }
+    take(front, engine, disk, &mut options, started)
+}
+
+fn take(
+    front: &Front,
+    engine: Option<&Engine>,
+    disk: &Arc<dyn Disk>,
+    options: &mut SnapshotOptions,
+    started: Instant,
+) -> Result<SnapshotReport> {
+    let original = match engine {
+        Some(engine) => Original::written(engine)?,
+        None => Original::read(front)?,
+    };
+    let check = |manifest: &Option<Manifest>| check_same_store(&original, &**disk, manifest);
+    let mut destination = Destination::enter(Arc::clone(disk), check)?;
+    let generation = check_history(&original, &destination)?;
+    let target = Manifest {
+        generation: generation + 1,
+        replaced: original.replaced(),
+        end: Some(end_at(&original.tip)),
+        ..original.manifest.clone()
+    };
+    let left = what_is_left(&original, &destination)?;
+    destination.begin(&target, left)?;
+    let how = (options.copying, options.bytes_per_second);
+    let brought =
+        Transfer::new(&original, &destination, how, &mut options.listening, WORK).run(None)?;
+    destination.finish(&target)?;
+    let report = report_of(&original, brought, started);
+    front.note_snapshot();
+    tracing::info!(
+        place = disk.describe(),
+        position = report.position.get(),
+        copied_bytes = report.copied_bytes,
+        kept_bytes = report.kept_bytes,
+        "a snapshot was taken"
+    );
+    Ok(report)
+}
+
+fn report_of(original: &Original, brought: Brought, started: Instant) -> SnapshotReport {
+    let head = head_of(&original.tip);
+    SnapshotReport {
+        position: head.position,
+        digest: head.digest,
+        copied_bytes: brought.copied_bytes,
+        shared_bytes: brought.shared_bytes,
+        kept_bytes: brought.kept_bytes,
+        took: started.elapsed(),
+    }
+}
+
+/// Refuses the directory of another store, before its lock is asked for.
+fn check_same_store(
+    original: &Original,
+    disk: &dyn Disk,
+    manifest: &Option<Manifest>,
+) -> Result<()> {
+    match manifest {
+        Some(manifest) if manifest.store_id != original.manifest.store_id => {
+            Err(StoreError::argument(format!(
+                "{} holds another store; name an empty directory, or an earlier snapshot of this one",
+                disk.describe()
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses what is not an earlier snapshot of the same history; else the generation of its manifest.
+fn check_history(original: &Original, destination: &Destination) -> Result<u64> {
+    let refused = |what: &str| {
+        Err(StoreError::argument(format!(
+            "{} {what}; name an empty directory, or an earlier snapshot of this store",
+            destination.disk.describe()
+        )))
+    };
+    let Some(manifest) = &destination.manifest else {
+        return Ok(0);
+    };
+    let Some(end) = &manifest.end else {
+        return refused("is a store that was opened for writing");
+    };
+    match original.continues(end)? && manifest.lineage == original.manifest.lineage {
+        true => Ok(manifest.generation),
+        false if end.position > original.tip.position => {
+            refused("holds events that this store does not have")
+        }
+        false => refused("holds another history"),
+    }
+}
+
+/// Whether the files of an interrupted snapshot can be gone on with.
+fn what_is_left(original: &Original, destination: &Destination) -> Result<Left> {
+    let Some(unfinished) = &destination.unfinished else {
+        return Ok(Left::IsUsable);
+    };
+    let same = unfinished.store_id == original.manifest.store_id
+        && unfinished.lineage == original.manifest.lineage;
+    let usable = match &unfinished.end {
+        Some(end) => same && original.continues(end)?,
+        None => false,
+    };
+    match (usable, &destination.manifest) {
+        (true, _) => Ok(Left::IsUsable),
+        (false, Some(_)) => Ok(Left::IsAnother),
+        (false, None) => Err(StoreError::argument(format!(
+            "{} holds an unfinished copy of another history; name an empty directory",
+            destination.disk.describe()
+        ))),
+    }
+}

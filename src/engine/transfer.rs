@@ -1,0 +1,398 @@
+//! Brings the segment files of a store to another directory, and proves each where it has come.
+//!
+//! A file is copied under the name that ends in `.part`, synced, read again, and only then has its own name. The one in
+//! which an earlier snapshot ends grows behind that end. Runs on the thread that copies; it holds no lock of the store's.
+
+use std::io::ErrorKind;
+
+use crate::engine::destination::Destination;
+use crate::engine::original::{Original, Part, tip_at};
+use crate::error::{Result, StoreError, StoreErrorKind};
+use crate::format::segment::SegmentHeader;
+use crate::io::{Access, CopyError, Disk, DiskFile, Pace, Sharing, copy_bytes, write_all_at};
+use crate::log::proof::{self, Cut};
+use crate::log::scan::{GROUPS_START, Tip};
+use crate::options::{Listening, Progress};
+
+/// How much is proven between two calls of the progress callback, in bytes.
+const PROGRESS_BYTES: u64 = 1024 * 1024;
+
+/// How the bytes of sealed segments come to their new place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Copying {
+    /// Shared with the original where the file system can, copied elsewhere.
+    #[default]
+    ReflinkOrCopy,
+    /// Always copied.
+    Copy,
+    /// The same files under a second name where both places are on one file system, else copied.
+    ///
+    /// It costs no space and no time, and saves from nothing that damages the original's bytes.
+    HardLink,
+}
+
+/// What was done with the segment files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Brought {
+    pub(crate) copied_bytes: u64,
+    pub(crate) shared_bytes: u64,
+    pub(crate) kept_bytes: u64,
+}
+
+/// How one segment file comes to be there.
+#[derive(Debug)]
+enum Step {
+    /// It is there already, whole and proven.
+    Keep,
+    /// It is there up to where the earlier snapshot ends.
+    Grow { from: Tip },
+    /// It is brought, the group at its end perhaps written anew.
+    Bring { group: Option<(u64, Vec<u8>)> },
+}
+
+/// One segment file and what is to be done.
+#[derive(Debug)]
+struct Work {
+    part: Part,
+    header: SegmentHeader,
+    /// Its length when it is done.
+    bytes: u64,
+    step: Step,
+}
+
+/// The bringing of all files.
+pub(crate) struct Transfer<'a> {
+    pub(crate) original: &'a Original,
+    pub(crate) destination: &'a Destination,
+    pub(crate) copying: Copying,
+    pub(crate) pace: Pace,
+    pub(crate) listening: &'a mut Listening,
+    /// What the work is called where it is cancelled.
+    pub(crate) name: &'static str,
+    progress: Progress,
+    proven_bytes: u64,
+    brought: Brought,
+}
+
+impl<'a> Transfer<'a> {
+    pub(crate) fn new(
+        original: &'a Original,
+        destination: &'a Destination,
+        (copying, bytes_per_second): (Copying, Option<u64>),
+        listening: &'a mut Listening,
+        name: &'static str,
+    ) -> Self {
+        Self {
+            original,
+            destination,
+            copying,
+            pace: Pace::new(bytes_per_second),
+            listening,
+            name,
+            progress: Progress::default(),
+            proven_bytes: 0,
+            brought: Brought::default(),
+        }
+    }
+
+    /// Brings every file of the original that is not there; `cut` is where the last one ends, if it is cut.
+    pub(crate) fn run(mut self, cut: Option<Cut>) -> Result<Brought> {
+        let works = self.plan(cut)?;
+        let left = |work: &&Work| !matches!(work.step, Step::Keep);
+        self.progress.total_bytes = works.iter().filter(left).map(Work::bytes_left).sum();
+        self.progress.total_events = works.iter().filter(left).map(Work::events_left).sum();
+        self.tell()?;
+        let mut before = None;
+        for work in works {
+            before = match work.step {
+                Step::Keep => {
+                    self.brought.kept_bytes += work.bytes;
+                    None
+                }
+                _ => Some(self.bring(&work, before)?),
+            };
+        }
+        Ok(self.brought)
+    }
+
+    fn plan(&self, cut: Option<Cut>) -> Result<Vec<Work>> {
+        let mut works = Vec::with_capacity(self.original.parts.len());
+        let (last, others) = match self.original.parts.split_last() {
+            Some((last, others)) => (last, others),
+            None => return Ok(works),
+        };
+        for part in others {
+            works.push(self.work(part, None)?);
+        }
+        let cut = cut.unwrap_or(Cut {
+            tip: self.original.tip,
+            group: None,
+        });
+        works.push(self.work(last, Some(cut))?);
+        Ok(works)
+    }
+
+    /// What is to be done for one file, of which `end` says where it ends if that is not where the original's does.
+    fn work(&self, part: &Part, end: Option<Cut>) -> Result<Work> {
+        let source = &*self.original.disk;
+        let (header, file_bytes) = proof::header_of(source, part.file)?;
+        if header.first_position != part.first || header.digest_before != part.digest_before {
+            return Err(StoreError::corrupt(format!(
+                "{} in {} is another segment; put the right file in its place",
+                part.file.name(),
+                source.describe()
+            )));
+        }
+        let (bytes, group) = match end {
+            Some(cut) => (cut.tip.mark.offset, cut.group),
+            None if part.is_sealed => (file_bytes, None),
+            None => {
+                let cut = proof::cut_behind(source, &part.file.name(), &header, part.last)?;
+                (cut.tip.mark.offset, cut.group)
+            }
+        };
+        let step = self.step(part, &header, bytes)?;
+        let step = step.unwrap_or(Step::Bring { group });
+        Ok(Work {
+            part: *part,
+            header,
+            bytes,
+            step,
+        })
+    }
+
+    /// What there is to go on with; `None` if the file is to be brought whole.
+    fn step(&self, part: &Part, header: &SegmentHeader, bytes: u64) -> Result<Option<Step>> {
+        let there = self.destination.bytes_of(part.file);
+        let end = self.destination.manifest.as_ref().and_then(|m| m.end);
+        let Some(end) = end.filter(|end| end.segment == part.file.number && there.is_some()) else {
+            return Ok((there == Some(bytes)).then_some(Step::Keep));
+        };
+        let from = tip_at(&end);
+        let (grown, _) = proof::header_of(&*self.destination.disk, part.file)?;
+        if grown == *header {
+            return Ok(Some(Step::Grow { from }));
+        }
+        // Without a group one header is as good as the other.
+        match end.offset == GROUPS_START {
+            true => Ok(None),
+            false => Err(StoreError::argument(format!(
+                "{} in {} is not the one that the store goes on in; name an empty directory",
+                part.file.name(),
+                self.destination.disk.describe()
+            ))),
+        }
+    }
+
+    /// Brings one file, and returns the state behind its last group.
+    fn bring(&mut self, work: &Work, before: Option<Tip>) -> Result<Tip> {
+        let disk = &*self.destination.disk;
+        let name = work.part.file.name();
+        let tip = match &work.step {
+            Step::Grow { from } => {
+                self.grow(work, &name, from.mark.offset)?;
+                self.prove(work, &name, *from)?
+            }
+            Step::Keep | Step::Bring { .. } => {
+                let (unfinished, begin) = (format!("{name}.part"), Tip::before(&work.header));
+                check_follows(&name, before, begin)?;
+                self.bring_whole(work, &unfinished)?;
+                let tip = self.prove(work, &unfinished, begin)?;
+                disk.rename(&unfinished, &name)
+                    .map_err(|e| writing(disk, &name, e))?;
+                tip
+            }
+        };
+        self.progress.done_events += work.events_left();
+        self.tell()?;
+        Ok(tip)
+    }
+
+    /// Copies what the file lacks to its end; nothing behind the earlier snapshot's end counts before the manifest does.
+    fn grow(&mut self, work: &Work, name: &str, end: u64) -> Result<()> {
+        let disk = &*self.destination.disk;
+        let to = disk.open(name, Access::Write);
+        let to = to.map_err(|e| writing(disk, name, e))?;
+        self.copy(work, &*to, (end, work.bytes))?;
+        to.sync_all().map_err(|e| writing(disk, name, e))
+    }
+
+    fn bring_whole(&mut self, work: &Work, unfinished: &str) -> Result<()> {
+        let disk = &*self.destination.disk;
+        let fail = |e| writing(disk, unfinished, e);
+        match disk.remove(unfinished) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(fail(e)),
+            _ => {}
+        }
+        if self.share(work, unfinished)? {
+            return Ok(());
+        }
+        let to = disk.open(unfinished, Access::CreateNew).map_err(fail)?;
+        match &work.step {
+            Step::Bring {
+                group: Some((at, bytes)),
+            } => {
+                self.copy(work, &*to, (0, *at))?;
+                write_all_at(&*to, bytes, *at).map_err(|e| fail(e.source))?;
+            }
+            _ => self.copy(work, &*to, (0, work.bytes))?,
+        }
+        to.sync_all().map_err(fail)
+    }
+
+    /// Has a sealed file without copying it, if that is wanted and can be.
+    fn share(&mut self, work: &Work, unfinished: &str) -> Result<bool> {
+        let sharing = match self.copying {
+            Copying::Copy => return Ok(false),
+            Copying::ReflinkOrCopy => Sharing::Reflink,
+            Copying::HardLink => Sharing::HardLink,
+        };
+        let path = self.original.disk.path_of(&work.part.file.name());
+        let Some(path) = path.filter(|_| work.part.is_sealed) else {
+            return Ok(false);
+        };
+        let disk = &*self.destination.disk;
+        if let Err(error) = disk.share(unfinished, &path, sharing) {
+            tracing::debug!(file = unfinished, %error, "the bytes cannot be shared and are copied");
+            return Ok(false);
+        }
+        if sharing == Sharing::Reflink {
+            disk.open(unfinished, Access::Write)
+                .and_then(|file| file.sync_all())
+                .map_err(|e| writing(disk, unfinished, e))?;
+        }
+        self.brought.shared_bytes += work.bytes;
+        self.progress.done_bytes += work.bytes;
+        self.tell()?;
+        Ok(true)
+    }
+
+    fn copy(&mut self, work: &Work, to: &dyn DiskFile, (start, end): (u64, u64)) -> Result<()> {
+        let (source, name) = (&*self.original.disk, work.part.file.name());
+        let from = source
+            .open(&name, Access::Read)
+            .map_err(|e| match e.kind() {
+                ErrorKind::NotFound => StoreError::not_found(format!("{name} is not there")),
+                _ => StoreError::io(format_args!("opening {name}"), e),
+            })?;
+        let (listening, progress, brought) =
+            (&mut *self.listening, &mut self.progress, &mut self.brought);
+        let copied = copy_bytes(&*from, to, start..end, &mut self.pace, |len| {
+            brought.copied_bytes += len;
+            progress.done_bytes += len;
+            listening.tell(self.name, *progress).map_err(Stop::Told)
+        });
+        copied.map_err(|stop| match stop {
+            Stop::Told(error) => error,
+            Stop::Copy(CopyError::Reading(e)) => {
+                StoreError::io(format_args!("reading {name} in {}", source.describe()), e)
+            }
+            Stop::Copy(CopyError::Writing(e)) => writing(&*self.destination.disk, &name, e),
+        })
+    }
+
+    /// Reads what was brought again, from the state `from` on.
+    fn prove(&mut self, work: &Work, name: &str, from: Tip) -> Result<Tip> {
+        let disk = &*self.destination.disk;
+        let last = work.part.last;
+        let proven = proof::prove(disk, name, &work.header, (from, last), |bytes| {
+            self.pace.spend(bytes);
+            self.proven_bytes += bytes;
+            if self.proven_bytes < PROGRESS_BYTES {
+                return Ok(());
+            }
+            self.proven_bytes = 0;
+            self.tell()
+        });
+        match proven {
+            Ok(tip) if tip.digest == work.part.digest => Ok(tip),
+            Ok(tip) => Err(StoreError::corrupt(format!(
+                "{} at byte {} in {}: its events are not those that the store shows; verify the store",
+                work.part.file.name(),
+                tip.mark.offset,
+                self.original.disk.describe()
+            ))),
+            Err(error) if error.kind() == StoreErrorKind::Corrupt => Err(self.blame(work, error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tells damage of the original from that of its copy.
+    fn blame(&self, work: &Work, error: StoreError) -> StoreError {
+        let (source, name) = (&*self.original.disk, work.part.file.name());
+        let (header, last) = (&work.header, work.part.last);
+        let sound = match &work.step {
+            Step::Bring { group: Some(_) } => {
+                proof::cut_behind(source, &name, header, last).map(drop)
+            }
+            _ => {
+                let whole = (Tip::before(header), last);
+                proof::prove(source, &name, header, whole, |_| Ok(())).map(drop)
+            }
+        };
+        match (sound, &work.step) {
+            (Err(damage), _) => damage,
+            (Ok(()), Step::Grow { .. }) => StoreError::corrupt(format!(
+                "{name} in {} does not go on as the store does; name an empty directory",
+                self.destination.disk.describe()
+            ))
+            .with_source(error),
+            (Ok(()), _) => StoreError::corrupt(format!(
+                "the copy of {name} in {} is not what was written; check that disk, and copy again",
+                self.destination.disk.describe()
+            ))
+            .with_source(error),
+        }
+    }
+
+    fn tell(&mut self) -> Result<()> {
+        self.listening.tell(self.name, self.progress)
+    }
+}
+
+impl Work {
+    fn bytes_left(&self) -> u64 {
+        match &self.step {
+            Step::Grow { from } => self.bytes.saturating_sub(from.mark.offset),
+            Step::Keep | Step::Bring { .. } => self.bytes,
+        }
+    }
+
+    fn events_left(&self) -> u64 {
+        let before = match &self.step {
+            Step::Grow { from } => from.position,
+            Step::Keep | Step::Bring { .. } => self.part.first - 1,
+        };
+        self.part.last.saturating_sub(before)
+    }
+}
+
+/// Why a copy ended early.
+enum Stop {
+    Copy(CopyError),
+    Told(StoreError),
+}
+
+impl From<CopyError> for Stop {
+    fn from(error: CopyError) -> Self {
+        Self::Copy(error)
+    }
+}
+
+/// Checks that a segment continues the one before it, where that was proven in the same pass.
+fn check_follows(name: &str, before: Option<Tip>, begin: Tip) -> Result<()> {
+    match before.map(|tip| Tip {
+        mark: begin.mark,
+        ..tip
+    }) {
+        Some(tip) if tip != begin => Err(StoreError::corrupt(format!(
+            "{name} at byte 0: it does not continue the segment before it; restore both files from a copy"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn writing(disk: &dyn Disk, name: &str, error: std::io::Error) -> StoreError {
+    StoreError::io(format_args!("writing {name} in {}", disk.describe()), error)
+}

@@ -1,0 +1,201 @@
+//! A snapshot that is stopped at any call to its disk: the directory holds the earlier one or the new one, whole, and the
+//! next attempt goes on.
+
+use crate::support::child::{self, Role};
+use crate::support::dice::Dice;
+use crate::support::power::{Image, Keep, PowerDisk};
+use crate::support::ruled::{Op, Ruled};
+use crate::{append, assert_prefix, fill_segment, opened, read_only, snapshot, taken};
+use quipu::SnapshotOptions;
+use quipu::io::{Disk, MemoryDisk, RealDisk};
+use quipu::prelude::*;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+fn changes(op: Op) -> bool {
+    !matches!(
+        op,
+        Op::Prepare | Op::Lock | Op::List | Op::Open | Op::Read | Op::Map
+    )
+}
+
+/// What a directory may hold: the head of an earlier snapshot, if there is one, or that of the new one.
+struct May {
+    store: Store,
+    earlier: Option<Head>,
+}
+
+impl May {
+    /// Checks what is there, for a reader, for a writer and for the next snapshot.
+    fn check(&self, found: &Image, what: &str) {
+        let is_whole = |opened: quipu::Result<Store>| match opened {
+            Ok(copy) => {
+                let head = copy.head();
+                assert_prefix(&copy, &self.store);
+                if let Some(earlier) = self.earlier {
+                    assert!(head.position >= earlier.position, "{what}: {head:?}");
+                }
+                Some(head)
+            }
+            Err(error) => {
+                assert_eq!(self.earlier, None, "{what}: {error}");
+                assert_eq!(error.kind(), StoreErrorKind::Argument, "{what}: {error}");
+                None
+            }
+        };
+        let read = is_whole(read_only(found.disk()));
+        // Where nothing is yet, whoever opens it for writing makes a store of their own.
+        let is_begun = |name: &String| ["manifest", "manifest.part"].contains(&name.as_str());
+        if found.files.keys().any(is_begun) {
+            assert_eq!(is_whole(opened(found.disk())), read, "{what}");
+        }
+        let next = found.disk();
+        let report = taken(&self.store, &next).unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert_eq!(report.position, self.store.head().position, "{what}");
+        assert_prefix(&read_only(next.clone()).unwrap(), &self.store);
+        assert_prefix(&opened(next).unwrap(), &self.store);
+    }
+}
+
+/// A store whose snapshot `earlier` ends in a segment that is full and sealed since.
+fn store_with_earlier(earlier: Option<&PowerDisk>) -> May {
+    let store = opened(MemoryDisk::new()).unwrap();
+    append(&store, 20, 1000);
+    let earlier = earlier.map(|disk| {
+        snapshot(&store, disk);
+        store.head()
+    });
+    fill_segment(&store);
+    append(&store, 20, 1000);
+    May { store, earlier }
+}
+
+fn cut_everywhere(seed: u64, has_earlier: bool) {
+    let power = PowerDisk::new(true);
+    let may = Arc::new(store_with_earlier(has_earlier.then_some(&power)));
+    let (disk, held, calls) = (power.clone(), Arc::clone(&may), AtomicU64::new(0));
+    let ruled = Ruled::new(power, move |call| {
+        if changes(call.op) {
+            let number = calls.fetch_add(1, SeqCst);
+            let mut dice = Dice::new(seed ^ number << 20);
+            for keep in [Keep::Nothing, Keep::Everything, Keep::Some] {
+                let image = disk.cut(keep, &mut dice);
+                held.check(
+                    &image,
+                    &format!("seed {seed}, cut {keep:?} before call {number}, {call:?}"),
+                );
+            }
+        }
+        Ok(())
+    });
+    snapshot(&may.store, &ruled);
+}
+
+#[test]
+fn a_power_cut_at_any_call_of_a_first_snapshot_leaves_nothing_or_all() {
+    cut_everywhere(1, false);
+}
+
+#[test]
+fn a_power_cut_at_any_call_of_a_later_snapshot_leaves_the_earlier_one_or_the_new() {
+    cut_everywhere(2, true);
+}
+
+fn fail_everywhere(has_earlier: bool) {
+    let power = PowerDisk::new(true);
+    let may = store_with_earlier(has_earlier.then_some(&power));
+    let base = Image::of(&power);
+    for failing in 0.. {
+        let dest = base.disk();
+        let calls = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&calls);
+        let ruled = Ruled::new(dest.clone(), move |_| {
+            match counted.fetch_add(1, SeqCst) == failing {
+                true => Err(io::Error::other("it fails on purpose")),
+                false => Ok(()),
+            }
+        });
+        let result = taken(&may.store, &ruled);
+        let what = format!("call {failing} failed");
+        may.check(&Image::of(&dest), &what);
+        match result {
+            Err(error) => assert_eq!(error.kind(), StoreErrorKind::Io, "{what}: {error}"),
+            // What may fail, such as sharing the bytes, does not stop it.
+            Ok(_) if calls.load(SeqCst) > failing => {}
+            Ok(_) => return,
+        }
+    }
+}
+
+#[test]
+fn any_call_of_a_first_snapshot_may_fail() {
+    fail_everywhere(false);
+}
+
+#[test]
+fn any_call_of_a_later_snapshot_may_fail() {
+    fail_everywhere(true);
+}
+
+const STORE: &str = "store";
+const DEST: &str = "snapshot";
+
+/// Not a test by itself: run again by the one below, in a process of its own, which dies before the n-th call.
+#[test]
+fn takes_a_snapshot_and_dies() {
+    let Some(place) = child::place_for("copier") else {
+        return;
+    };
+    let mut line = String::new();
+    io::stdin().read_line(&mut line).unwrap();
+    let last: u64 = line.trim().parse().unwrap();
+    let store = read_only(RealDisk::new(place.join(STORE))).unwrap();
+    let calls = AtomicU64::new(0);
+    let ruled = Ruled::new(RealDisk::new(place.join(DEST)), move |_| {
+        if calls.fetch_add(1, SeqCst) == last {
+            std::process::abort();
+        }
+        Ok(())
+    });
+    store
+        .snapshot_on_disk(Arc::new(ruled), SnapshotOptions::new())
+        .unwrap();
+    child::tell("done");
+}
+
+/// Whether the child came to its end.
+fn dies_before(place: &Path, call: u64) -> bool {
+    let mut role = Role::start("interrupted::takes_a_snapshot_and_dies", "copier", place);
+    role.ask(call);
+    role.hear().is_some()
+}
+
+#[test]
+fn a_process_killed_at_any_call_of_a_snapshot_leaves_the_earlier_one_or_the_new() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let store = opened(RealDisk::new(path(STORE))).unwrap();
+    append(&store, 20, 1000);
+    store.sync().unwrap();
+    let base = MemoryDisk::new();
+    snapshot(&store, &base);
+    let earlier = store.head();
+    fill_segment(&store);
+    store.sync().unwrap();
+    let may = May {
+        store,
+        earlier: Some(earlier),
+    };
+    for call in 0.. {
+        let _ = std::fs::remove_dir_all(path(DEST));
+        Image::of(&base).write_to(&path(DEST));
+        let is_done = dies_before(folder.path(), call);
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(path(DEST)));
+        may.check(&Image::of(&*disk), &format!("killed before call {call}"));
+        if is_done {
+            return;
+        }
+    }
+}
