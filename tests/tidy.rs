@@ -180,6 +180,14 @@ fn dependencies_have_a_reason() {
 }
 
 #[test]
+fn metrics_have_the_names_that_their_page_says() {
+    none(&pages::metrics(
+        &page("src/engine/facade.rs"),
+        &page("docs/metrics.md"),
+    ));
+}
+
+#[test]
 fn limits_are_listed() {
     none(&pages::limits(
         &rust_files(&SHIPPED),

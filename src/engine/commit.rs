@@ -172,7 +172,9 @@ impl Engine {
             sync_to(self, writer, writer.tip)?;
             let mut published = self.front.published.write();
             published.durable = writer.durable.position;
+            drop(published);
             self.unsynced.store(false, Ordering::Release);
+            self.tell_standing();
         }
         Ok(())
     }
@@ -212,6 +214,7 @@ fn publish(engine: &Engine, writer: &mut Writer, group: &Group) {
     engine
         .unsynced
         .store(writer.tip.mark > writer.durable.mark, Ordering::Release);
+    engine.tell_standing();
 }
 
 /// A group whose fate is known: whom to tell, and the buffer to use again.

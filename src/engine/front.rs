@@ -133,6 +133,12 @@ impl Front {
         Ok((self.last_view(), follower.tip()))
     }
 
+    /// What the clock says.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
     pub(crate) fn last_head(&self) -> Head {
         self.published.read().head
     }
@@ -217,9 +223,9 @@ impl Front {
         Stats {
             head: published.head,
             durable_position: published.durable,
-            segments: layers.last().map_or(0, |l| l.segment().number()),
+            segments: published.segments(),
             unsealed_segments,
-            log_bytes: published.full_bytes + published.end,
+            log_bytes: published.log_bytes(),
             index_heap_bytes: layers.iter().map(|l| l.heap_bytes() as u64).sum(),
         }
     }

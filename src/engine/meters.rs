@@ -1,18 +1,21 @@
 //! What the engine counts while it works, and the snapshots that users see.
 //!
-//! Counters are relaxed atomics: each is true by itself, none orders anything. Any thread counts and any asks.
+//! Counters are relaxed atomics: each is true by itself, none orders anything. Any thread counts and any asks. With the
+//! feature `metrics` the same lines that count also tell the facade, so that both say the same.
 
 use std::time::Duration;
 
+#[cfg(feature = "metrics")]
+use crate::engine::facade::Facade;
 use crate::engine::front::Front;
 use crate::engine::shared::Engine;
 use crate::index::view::Head;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
-/// One bucket for each power of two of nanoseconds, each split in four.
+/// One bucket for each power of two, each split in four; the numbers below 4 have one each.
 const BUCKETS: usize = 64 * 4;
 
-/// A count of durations in buckets of a quarter of a power of two: within 25 % of the truth.
+/// A count of numbers in buckets of a quarter of a power of two: within 25 % of the truth, and exact below 8.
 #[derive(Debug)]
 struct Histogram([AtomicU64; BUCKETS]);
 
@@ -21,15 +24,14 @@ impl Histogram {
         Self([const { AtomicU64::new(0) }; BUCKETS])
     }
 
-    fn add(&self, duration: Duration) {
-        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        if let Some(bucket) = self.0.get(bucket_of(nanos)) {
+    fn add(&self, number: u64) {
+        if let Some(bucket) = self.0.get(bucket_of(number)) {
             bucket.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// The upper bound of the bucket below which `percent` of all durations lie, zero if there are none.
-    fn percentile(&self, percent: u64) -> Duration {
+    /// The greatest number of the bucket up to which `percent` of all numbers lie, zero if there are none.
+    fn percentile(&self, percent: u64) -> u64 {
         let counts: Vec<u64> = self.0.iter().map(|b| b.load(Ordering::Relaxed)).collect();
         let total: u64 = counts.iter().sum();
         let wanted = (total * percent).div_ceil(100);
@@ -37,24 +39,32 @@ impl Histogram {
         for (bucket, count) in counts.iter().enumerate() {
             seen += count;
             if seen >= wanted && *count > 0 {
-                return Duration::from_nanos(upper_bound(bucket));
+                return greatest_of(bucket);
             }
         }
-        Duration::ZERO
+        0
     }
 }
 
-fn bucket_of(nanos: u64) -> usize {
-    let nanos = nanos.max(4);
-    let power = nanos.ilog2();
-    let quarter = (nanos >> (power - 2)) & 3;
-    usize::try_from(u64::from(power) * 4 + quarter).unwrap_or(BUCKETS - 1)
+fn bucket_of(number: u64) -> usize {
+    let bucket = match number {
+        0..4 => number,
+        _ => {
+            let power = number.ilog2();
+            u64::from(power) * 4 + ((number >> (power - 2)) & 3)
+        }
+    };
+    usize::try_from(bucket).unwrap_or(BUCKETS - 1)
 }
 
-fn upper_bound(bucket: usize) -> u64 {
+fn greatest_of(bucket: usize) -> u64 {
     let (power, quarter) = (bucket / 4, bucket % 4);
+    if power == 0 {
+        return quarter as u64;
+    }
     let step = 1_u64 << power.saturating_sub(2);
-    step.saturating_mul(4 + quarter as u64 + 1)
+    // The last bucket ends with the last number.
+    step.saturating_mul(4 + quarter as u64) + (step - 1)
 }
 
 /// The engine's counters, from the opening on.
@@ -65,26 +75,34 @@ pub(crate) struct Meters {
     events: AtomicU64,
     bytes: AtomicU64,
     largest_group: AtomicU64,
+    group_sizes: Histogram,
     syncs: AtomicU64,
     sync_times: Histogram,
     hint_failures: AtomicU64,
     sealed: AtomicU64,
     clock_behind: AtomicU64,
+    #[cfg(feature = "metrics")]
+    facade: Facade,
 }
 
 impl Meters {
-    pub(crate) fn new() -> Self {
+    /// Nothing was counted yet in the store at `place`.
+    #[cfg_attr(not(feature = "metrics"), expect(unused_variables))]
+    pub(crate) fn new(place: &str) -> Self {
         Self {
             groups: AtomicU64::new(0),
             submissions: AtomicU64::new(0),
             events: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             largest_group: AtomicU64::new(0),
+            group_sizes: Histogram::new(),
             syncs: AtomicU64::new(0),
             sync_times: Histogram::new(),
             hint_failures: AtomicU64::new(0),
             sealed: AtomicU64::new(0),
             clock_behind: AtomicU64::new(0),
+            #[cfg(feature = "metrics")]
+            facade: Facade::of(place),
         }
     }
 
@@ -96,11 +114,23 @@ impl Meters {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.largest_group
             .fetch_max(events as u64, Ordering::Relaxed);
+        self.group_sizes.add(events as u64);
+        #[cfg(feature = "metrics")]
+        {
+            self.facade.groups.increment(1);
+            self.facade.submissions.increment(submissions as u64);
+            self.facade.events.increment(events as u64);
+            self.facade.bytes.increment(bytes as u64);
+            self.facade.group_events.record(events as f64);
+        }
     }
 
     pub(crate) fn synced(&self, took: Duration) {
         self.syncs.fetch_add(1, Ordering::Relaxed);
-        self.sync_times.add(took);
+        self.sync_times
+            .add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        #[cfg(feature = "metrics")]
+        self.facade.sync_seconds.record(took.as_secs_f64());
     }
 
     pub(crate) fn syncs(&self) -> u64 {
@@ -109,14 +139,40 @@ impl Meters {
 
     pub(crate) fn hint_failed(&self) {
         self.hint_failures.fetch_add(1, Ordering::Relaxed);
+        #[cfg(feature = "metrics")]
+        self.facade.hint_failures.increment(1);
     }
 
     pub(crate) fn sealed(&self) {
         self.sealed.fetch_add(1, Ordering::Relaxed);
+        #[cfg(feature = "metrics")]
+        self.facade.segments_sealed.increment(1);
+    }
+
+    /// A full segment waits to be sealed.
+    pub(crate) fn awaits_sealing(&self) {
+        #[cfg(feature = "metrics")]
+        self.facade.unsealed_segments.increment(1);
+    }
+
+    /// A full segment no longer waits, whatever came of it.
+    pub(crate) fn sealing_ended(&self) {
+        #[cfg(feature = "metrics")]
+        self.facade.unsealed_segments.decrement(1);
+    }
+
+    /// The writer refuses from now on.
+    pub(crate) fn poisoned(&self) {
+        #[cfg(feature = "metrics")]
+        self.facade.poisoned.set(1);
     }
 
     pub(crate) fn clock_behind(&self, nanos: u64) {
         self.clock_behind.store(nanos, Ordering::Relaxed);
+        #[cfg(feature = "metrics")]
+        self.facade
+            .clock_behind_seconds
+            .set(Duration::from_nanos(nanos).as_secs_f64());
     }
 }
 
@@ -158,6 +214,10 @@ pub struct Diagnostics {
     pub bytes: u64,
     /// Events in the largest of them.
     pub largest_group_events: u64,
+    /// Half of the groups have at most this many events; within a quarter of the truth, as is the next.
+    pub group_events_p50: u64,
+    /// 99 of 100 groups have at most this many events.
+    pub group_events_p99: u64,
     /// Syncs since it was opened.
     pub syncs: u64,
     /// Half of the syncs took at most this long; within a quarter of the truth, as are the next two.
@@ -185,27 +245,36 @@ pub struct Diagnostics {
 impl Diagnostics {
     /// Of a store that is open only for reading, where nothing is written.
     pub(crate) fn of_reader(front: &Front) -> Self {
-        Self::new(front, front.stats(0), &Meters::new())
+        Self::new(front, front.stats(0), None)
     }
 
-    fn new(front: &Front, stats: Stats, meters: &Meters) -> Self {
-        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    fn new(front: &Front, stats: Stats, meters: Option<&Meters>) -> Self {
+        let of = |count: fn(&Meters) -> &AtomicU64| {
+            meters.map_or(0, |meters| count(meters).load(Ordering::Relaxed))
+        };
+        let percentile = |of: fn(&Meters) -> &Histogram, percent| {
+            meters.map_or(0, |meters| of(meters).percentile(percent))
+        };
+        let sync = |percent| Duration::from_nanos(percentile(|m| &m.sync_times, percent));
+        let group = |percent| percentile(|m| &m.group_sizes, percent);
         Self {
             stats,
             queue_depth: 0,
             queue_capacity: 0,
-            groups: of(&meters.groups),
-            submissions: of(&meters.submissions),
-            events: of(&meters.events),
-            bytes: of(&meters.bytes),
-            largest_group_events: of(&meters.largest_group),
-            syncs: of(&meters.syncs),
-            sync_p50: meters.sync_times.percentile(50),
-            sync_p90: meters.sync_times.percentile(90),
-            sync_p99: meters.sync_times.percentile(99),
-            hint_failures: of(&meters.hint_failures),
-            segments_sealed: of(&meters.sealed),
-            clock_behind: Duration::from_nanos(of(&meters.clock_behind)),
+            groups: of(|m| &m.groups),
+            submissions: of(|m| &m.submissions),
+            events: of(|m| &m.events),
+            bytes: of(|m| &m.bytes),
+            largest_group_events: of(|m| &m.largest_group),
+            group_events_p50: group(50),
+            group_events_p99: group(99),
+            syncs: of(|m| &m.syncs),
+            sync_p50: sync(50),
+            sync_p90: sync(90),
+            sync_p99: sync(99),
+            hint_failures: of(|m| &m.hint_failures),
+            segments_sealed: of(|m| &m.sealed),
+            clock_behind: Duration::from_nanos(of(|m| &m.clock_behind)),
             poisoned: None,
             waiting: front.waiting() as u64,
             since_last_snapshot: front.since_last_snapshot(),
@@ -224,7 +293,30 @@ impl Engine {
             queue_depth: self.queue.len() as u64,
             queue_capacity: self.config.queue_capacity as u64,
             poisoned: self.fault.get().cloned(),
-            ..Diagnostics::new(&self.front, self.stats(), &self.meters)
+            ..Diagnostics::new(&self.front, self.stats(), Some(&self.meters))
+        }
+    }
+
+    /// Tells the facade how the store stands after a group or a sync; called in the turn, so that the last one counts.
+    pub(crate) fn tell_standing(&self) {
+        #[cfg(feature = "metrics")]
+        {
+            let facade = &self.meters.facade;
+            let published = self.front.published.read();
+            let (position, durable) = (published.head.position.get(), published.durable);
+            let (segments, log_bytes) = (published.segments(), published.log_bytes());
+            drop(published);
+            facade.position.set(position as f64);
+            facade.durable_position.set(durable as f64);
+            facade.segments.set(segments as f64);
+            facade.log_bytes.set(log_bytes as f64);
+            facade.queue_depth.set(self.queue.len() as f64);
+            facade.waiting.set(self.front.waiting() as f64);
+            if let Some(since) = self.front.since_last_snapshot() {
+                let now = Duration::from_nanos(self.front.now());
+                let at = now.saturating_sub(since);
+                facade.last_snapshot_seconds.set(at.as_secs_f64());
+            }
         }
     }
 }
@@ -236,14 +328,27 @@ mod tests {
     #[test]
     fn a_percentile_is_within_a_quarter_of_the_truth() {
         let times = Histogram::new();
-        (1..=1000).for_each(|micros| times.add(Duration::from_micros(micros)));
+        (1..=1000).for_each(|micros| times.add(micros * 1000));
         for (percent, truth) in [(50, 500.0), (90, 900.0), (99, 990.0)] {
-            let micros = times.percentile(percent).as_nanos() as f64 / 1000.0;
+            let micros = times.percentile(percent) as f64 / 1000.0;
             assert!(
                 (truth..truth * 1.25).contains(&micros),
                 "p{percent} is {micros}"
             );
         }
-        assert_eq!(Histogram::new().percentile(99), Duration::ZERO);
+        assert_eq!(Histogram::new().percentile(99), 0);
+    }
+
+    #[test]
+    fn every_number_lies_in_its_bucket_and_small_ones_alone() {
+        for number in (0..100_000).chain([u64::MAX - 1, u64::MAX]) {
+            let bucket = bucket_of(number);
+            assert!(number <= greatest_of(bucket), "{number}");
+            assert!(number == 0 || bucket_of(number / 2) < bucket, "{number}");
+            let below = bucket.checked_sub(1).map_or(0, greatest_of);
+            assert!(number == 0 || number == 4 || number > below, "{number}");
+        }
+        (0..8).for_each(|number| assert_eq!(greatest_of(bucket_of(number)), number));
+        assert_eq!(greatest_of(BUCKETS - 1), u64::MAX);
     }
 }

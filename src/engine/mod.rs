@@ -7,6 +7,8 @@ pub(crate) mod close;
 pub(crate) mod commit;
 pub(crate) mod decide;
 pub(crate) mod destination;
+#[cfg(feature = "metrics")]
+pub(crate) mod facade;
 pub(crate) mod follow;
 pub(crate) mod front;
 pub(crate) mod group;

@@ -241,6 +241,7 @@ fn start(
     runs::remove_others(&*disk, &published.layers.runs);
     let clock = Arc::clone(&config.clock);
     let front = Front::new(Arc::clone(&disk), clock, published, None);
+    let meters = Meters::new(&disk.describe());
     let engine = Arc::new(Engine {
         config,
         disk,
@@ -262,8 +263,9 @@ fn start(
         sealed: Mutex::new(loaded.sealed),
         backlog: Backlog::new(),
         lock: Mutex::new(Some(lock)),
-        meters: Meters::new(),
+        meters,
     });
+    engine.tell_standing();
     engine.send(Job::Spare {
         number: next,
         final_bytes: planned,

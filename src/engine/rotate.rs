@@ -133,6 +133,7 @@ pub(crate) fn seal_what_is_ready(engine: &Engine, writer: &mut Writer) {
         let ready = *number < durable_in && has_durable_group;
         if ready {
             engine.backlog.add();
+            engine.meters.awaits_sealing();
             engine.send(Job::Seal(*number));
         }
         !ready

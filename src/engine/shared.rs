@@ -35,6 +35,19 @@ pub(crate) struct Published {
     pub(crate) layers: Arc<Layers>,
 }
 
+impl Published {
+    /// How many segments there are.
+    pub(crate) fn segments(&self) -> u64 {
+        let newest = self.layers.all.last();
+        newest.map_or(0, |layer| layer.segment().number())
+    }
+
+    /// The length of the log as far as it is used.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.full_bytes + self.end
+    }
+}
+
 /// The engine of one open store.
 #[derive(Debug)]
 pub(crate) struct Engine {

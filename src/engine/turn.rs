@@ -121,6 +121,7 @@ fn after_panic(engine: &Engine, writer: &mut Writer, message: &str) {
 pub(crate) fn poison(engine: &Engine, why: &str) {
     if engine.fault.set(why.to_owned()).is_ok() {
         tracing::error!(why, "the store is poisoned");
+        engine.meters.poisoned();
     }
 }
 

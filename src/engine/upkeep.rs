@@ -54,6 +54,7 @@ pub(crate) fn run(engine: &Engine, jobs: &flume::Receiver<Job>) {
                 }
                 // Whatever came of it: the writer may be waiting.
                 engine.backlog.remove();
+                engine.meters.sealing_ended();
             }
             Job::Merge(group) => {
                 if catch_unwind(AssertUnwindSafe(|| runs::merge(engine, group))).is_err() {

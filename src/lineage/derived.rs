@@ -295,32 +295,39 @@ fn is_unusable(error: &StoreError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::open::open;
+    use crate::engine::shared::Engine;
+    use crate::event::batch::Batch;
     use crate::event::coordinate::Coordinate;
+    use crate::event::draft::EventDraft;
     use crate::event::kind::EventKind;
     use crate::format::run::{RUN_SEGMENTS, RunBuilder, RunHead};
     use crate::format::sidx::SidxRow;
     use crate::io::{MemoryDisk, write_all_at};
+    use crate::lineage::verify::{VerifyOptions, verify};
     use crate::log::files::{SegmentFile, segment_name};
     use crate::log::look::{list_segments, read_header};
     use crate::log::scan::{Scan, Step};
     use crate::options::{MIN_SEGMENT_BYTES, StoreConfig};
-    use crate::store::Store;
     use crate::sync::Arc;
 
-    fn config(disk: &Arc<MemoryDisk>) -> StoreConfig {
+    fn engine(disk: &Arc<MemoryDisk>) -> Arc<Engine> {
         let disk: Arc<MemoryDisk> = Arc::clone(disk);
-        StoreConfig::on_disk(disk).segment_bytes(MIN_SEGMENT_BYTES)
+        open(StoreConfig::on_disk(disk).segment_bytes(MIN_SEGMENT_BYTES)).unwrap()
+    }
+
+    fn verified(engine: &Engine) -> Verification {
+        verify(&engine.front, VerifyOptions::new()).unwrap()
     }
 
     /// A closed store of `events` events, three of which fill a segment.
     fn closed(events: u32) -> Arc<MemoryDisk> {
         let disk = Arc::new(MemoryDisk::new());
-        let store = Store::open_with(config(&disk)).unwrap();
+        let store = engine(&disk);
         let (place, kind) = (Coordinate::new("e", "s").unwrap(), EventKind::literal("k"));
         for _ in 0..events {
-            store
-                .append(&place, kind.clone(), &"x".repeat(350_000))
-                .unwrap();
+            let draft = EventDraft::new(&place, kind.clone(), &"x".repeat(350_000));
+            store.append(Batch::new().event(draft)).unwrap();
         }
         store.close().unwrap();
         disk
@@ -355,7 +362,9 @@ mod tests {
     }
 
     fn only_damage(disk: &Arc<MemoryDisk>) -> (String, String) {
-        let found = Store::open_with(config(disk)).unwrap().verify().unwrap();
+        let store = engine(disk);
+        let found = verified(&store);
+        store.close().unwrap();
         assert_eq!(
             (found.damages_found, found.repairable_found),
             (1, 0),
@@ -407,11 +416,11 @@ mod tests {
         let disk = closed(55);
         let name = crate::log::files::run_name(1, RUN_SEGMENTS as u64);
         // Upkeep may have had no time to make it.
-        let store = Store::open_with(config(&disk)).unwrap();
+        let store = engine(&disk);
         while read_small(&*disk, &name).unwrap().is_none() {
             std::thread::yield_now();
         }
-        assert!(store.verify().unwrap().is_sound());
+        assert!(verified(&store).is_sound());
         store.close().unwrap();
         let head = RunHead::decode(&read_small(&*disk, &name).unwrap().unwrap()).unwrap();
         let blank = RunBuilder::new(
@@ -427,9 +436,9 @@ mod tests {
         write_all_at(&*file, &blank, 0).unwrap();
         file.set_len(blank.len() as u64).unwrap();
         assert_eq!(only_damage(&disk).0, name);
-        let store = Store::open_with(config(&disk)).unwrap();
+        let store = engine(&disk);
         write_all_at(&*file, b"q", blank.len() as u64 - 1).unwrap();
-        let found = store.verify().unwrap();
+        let found = verified(&store);
         assert!(found.is_sound(), "{found}");
         assert_eq!(found.repairable_found, 1, "{found}");
         assert_eq!(found.repairable[0].file, name);
@@ -438,10 +447,10 @@ mod tests {
     #[test]
     fn a_damaged_manifest_is_damage() {
         let disk = closed(1);
-        let store = Store::open_with(config(&disk)).unwrap();
+        let store = engine(&disk);
         let file = look::open(&*disk, MANIFEST, Access::Write).unwrap();
         write_all_at(&*file, &[7], 40).unwrap();
-        let found = store.verify().unwrap();
+        let found = verified(&store);
         assert_eq!(found.damages_found, 1, "{found}");
         assert_eq!(found.damages[0].file, MANIFEST);
     }

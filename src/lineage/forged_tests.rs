@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::engine;
+use crate::engine::shared::Engine;
 use crate::event::batch::Batch;
 use crate::event::coordinate::Coordinate;
 use crate::event::digest::Digest;
@@ -17,12 +19,12 @@ use crate::format::segment::SegmentHeader;
 use crate::format::stub::StubFields;
 use crate::io::{Access, Disk, MemoryDisk, write_all_at};
 use crate::lineage::verification::Verification;
+use crate::lineage::verify::{VerifyOptions, verify};
 use crate::log::files::{CHECKPOINT, HINT, SEGMENTS, read_manifest};
 use crate::log::hashes::{facts_of, hash_of};
 use crate::log::look::{list_segments, open, read_header};
 use crate::log::scan::{GROUPS_START, Scan, Step};
 use crate::options::StoreConfig;
-use crate::store::Store;
 use crate::sync::Arc;
 
 const KIND: EventKind = EventKind::literal("it.happened");
@@ -41,29 +43,40 @@ struct Log {
     wrong_digest: Option<usize>,
 }
 
+fn engine(disk: &Arc<MemoryDisk>) -> Arc<Engine> {
+    let disk: Arc<MemoryDisk> = Arc::clone(disk);
+    engine::open::open(StoreConfig::on_disk(disk)).unwrap()
+}
+
+fn verified(engine: &Engine) -> Verification {
+    verify(&engine.front, VerifyOptions::new()).unwrap()
+}
+
 /// Six groups: events 1 to 3 of `a`, each caused by the one before, a batch of `b` twice and `a`, and two of `c`.
 fn log() -> Log {
     let disk = Arc::new(MemoryDisk::new());
-    let store = Store::open_with(StoreConfig::on_disk(disk.clone())).unwrap();
+    let store = engine(&disk);
     let place = |entity: &str| Coordinate::new(entity, "here").unwrap();
     let draft = |entity: &str, payload: &str| EventDraft::new(&place(entity), KIND, payload);
     let mut cause = None;
     for payload in ["one", "two", "three"] {
         let draft = draft("a", payload).tag("odd").metadata("by", "hand");
         let draft = cause.map_or(draft.clone(), |id| draft.caused_by(id));
-        let receipts = store.append_batch(Batch::new().event(draft)).unwrap();
+        let receipts = store.append(Batch::new().event(draft)).unwrap();
         cause = Some(receipts[0].id());
     }
     let batch = Batch::new()
         .event(draft("b", "four"))
         .event(draft("b", "five"));
     let batch = batch.event(draft("a", "six")).idempotency_key("key");
-    store.append_batch(batch).unwrap();
+    store.append(batch).unwrap();
     for payload in ["seven", "eight"] {
-        store.append(&place("c"), KIND, payload).unwrap();
+        store
+            .append(Batch::new().event(draft("c", payload)))
+            .unwrap();
     }
-    assert!(store.verify().unwrap().is_sound());
-    let digest = store.head().digest;
+    assert!(verified(&store).is_sound());
+    let digest = store.front.last_head().digest;
     store.close().unwrap();
     Log::read(disk, digest)
 }
@@ -222,9 +235,12 @@ impl Log {
         [CHECKPOINT, HINT]
             .iter()
             .for_each(|name| self.disk.remove(name).unwrap());
-        let store = Store::open_with(StoreConfig::on_disk(self.disk.clone())).unwrap();
-        assert_eq!(store.head().position.get(), position - 1, "it opens");
-        store.verify().unwrap()
+        let store = engine(&self.disk);
+        let head = store.front.last_head().position.get();
+        assert_eq!(head, position - 1, "it opens");
+        let found = verified(&store);
+        store.close().unwrap();
+        found
     }
 }
 
@@ -379,8 +395,7 @@ fn a_parent_that_is_not_there_is_found() {
     let id: [u8; 16] = log.frame(1)[FRAME_HEADER_BYTES..][..16].try_into().unwrap();
     let frame = log.frame(2);
     // The correlation, which is the first event's id too, stands before the parents.
-    let places = frame.windows(16).enumerate().filter(|(_, w)| *w == id);
-    let at = places.map(|(at, _)| at).next_back().unwrap();
+    let at = frame.windows(16).rposition(|window| window == id).unwrap();
     frame[at] ^= 1;
     (2..=8).for_each(|position| log.rehash(position));
     assert_found(log, 2, "its parent");

@@ -146,7 +146,7 @@ impl<'a> Verifier<'a> {
     fn new(front: &'a Front, published: &'a Published, listening: &'a mut Listening) -> Self {
         let upto = published.head.position.get();
         let progress = Progress {
-            total_bytes: published.full_bytes + published.end,
+            total_bytes: published.log_bytes(),
             total_events: upto,
             ..Progress::default()
         };

@@ -67,6 +67,34 @@ fn stem(module: &Source) -> &str {
     name.trim_end_matches(".rs")
 }
 
+/// The page of metrics has a line for each name in the code, and the code each name of the page.
+pub(crate) fn metrics(code: &str, page: &str) -> Vec<String> {
+    let named = |text: &str, mark: char| -> Vec<String> {
+        let quoted = text.split(mark).skip(1).step_by(2);
+        let mut names: Vec<String> = quoted
+            .filter(|name| name.starts_with("quipu_"))
+            .map(str::to_owned)
+            .collect();
+        names.sort_unstable();
+        names
+    };
+    let lines: Vec<&str> = page
+        .lines()
+        .filter(|l| l.starts_with("| `quipu_"))
+        .collect();
+    let heads: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line.split('|').nth(1))
+        .collect();
+    let (in_code, on_page) = (named(code, '"'), named(&heads.concat(), '`'));
+    if in_code == on_page && !in_code.is_empty() {
+        return Vec::new();
+    }
+    vec![format!(
+        "docs/metrics.md: it has the lines {on_page:?}, the code the names {in_code:?}"
+    )]
+}
+
 /// Every dependency of the manifest stands in the page of decisions.
 pub(crate) fn dependencies(manifest: &str, decisions: &str) -> Vec<String> {
     let mut found = Vec::new();
