@@ -121,9 +121,10 @@ impl Store {
     ///
     /// Any number of processes may. Every read, cursor and subscription follows the writer, shows only what is durable,
     /// and changes nothing in the directory; without a writer it shows what is proven durable. Appends return `ReadOnly`.
+    /// A writer that closes or dies ends no wait here: the next one's events are what it waits for.
     ///
     /// # Errors
-    /// `Argument` when there is no store; `Corrupt` when acknowledged data is missing or damaged; `Unsupported` for a
+    /// `Argument` when there is no store, or none yet; `Corrupt` when acknowledged data is missing or damaged; `Unsupported` for a
     /// newer format; `Io` as the operating system says.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_read_only_with(StoreConfig::new(path))
@@ -493,7 +494,8 @@ impl Store {
         self.cursor_from(query, Start::Beginning)
     }
 
-    /// Reads the events that match from a place on: a position, a saved [`CursorPosition`](crate::CursorPosition), a time, or now.
+    /// Reads the events that match from a place on: a position, a saved [`CursorPosition`](crate::CursorPosition), a
+    /// time, or now; see [`Start`].
     ///
     /// # Errors
     /// As [`Store::cursor`]; `Argument` for a position above the last; `Conflict` for one that was saved on another

@@ -71,6 +71,23 @@ impl fmt::Display for CursorPosition {
 }
 
 /// Where a cursor begins.
+///
+/// A position, a [`CursorPosition`] and a time are each a `Start` by themselves.
+///
+/// ```
+/// use quipu::prelude::*;
+///
+/// # fn main() -> quipu::Result<()> {
+/// let store = Store::in_memory()?;
+/// let lamp = Coordinate::new("lamp:1", "house")?;
+/// let lit = store.append(&lamp, EventKind::literal("lamp.lit"), &())?;
+/// assert_eq!(store.cursor_from(Query::all(), Start::Beginning)?.count(), 1);
+/// assert_eq!(store.cursor_from(Query::all(), lit.recorded_at())?.count(), 1);
+/// assert_eq!(store.cursor_from(Query::all(), lit.position())?.count(), 0);
+/// assert_eq!(store.cursor_from(Query::all(), Start::Now)?.count(), 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Start {
