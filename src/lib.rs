@@ -85,11 +85,12 @@ pub use crate::store::Store;
 /// Everything that a program usually needs, in one `use`.
 pub mod prelude {
     pub use crate::{
-        AppendOptions, Batch, Coordinate, CorrelationId, Cursor, CursorPosition, Delivery,
-        Diagnostics, Digest, Durability, Event, EventDraft, EventHash, EventId, EventKind,
-        EventRef, ExpectedRevision, Explanation, Head, NameEntry, Names, Payload, Position, Query,
-        RawPayload, ReadOptions, Receipt, Region, RestartPolicy, Revision, Start, Stats, Store,
-        StoreConfig, StoreError, StoreErrorKind, Subscription, Ticket, Timestamp, View,
+        Ancestors, AppendOptions, Batch, Coordinate, CorrelationId, Cursor, CursorPosition,
+        Delivery, Descendants, Diagnostics, Digest, Durability, Event, EventDraft, EventHash,
+        EventId, EventKind, EventRef, EventRefs, Events, ExpectedRevision, Explanation, Head,
+        NameEntry, Names, Payload, Position, Query, RawPayload, ReadOptions, Receipt, Region,
+        RestartPolicy, Revision, Start, Stats, Store, StoreConfig, StoreError, StoreErrorKind,
+        Subscription, Ticket, Timestamp, View,
     };
 }
 
