@@ -11,6 +11,7 @@ mod facts;
 mod measure;
 
 use std::io::{BufRead, BufReader, Write};
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use quipu::prelude::*;
 
 const SUBSCRIBERS: usize = 10_000;
 const TURNS: usize = 5;
+/// How many chains of causes are walked.
+const CHAINS: u64 = 200;
 /// The pause between two appends whose way to a follower is timed.
 const PACE: Duration = Duration::from_millis(1);
 
@@ -103,29 +106,24 @@ fn asking(path: &Path, events: usize) {
     });
     let (time, names) = timed(|| view.entities("").expect("names").count());
     line("entities with counts", rate(names, time), "names/s");
-    let newest = view
-        .at(events as u64)
-        .expect("a read")
-        .expect("an event")
-        .id();
-    let (time, walked) = timed(|| {
-        view.walk_ancestors(newest, usize::MAX)
-            .expect("a walk")
-            .count()
-    });
-    line("ancestors along one chain", rate(walked, time), "events/s");
-    let oldest = view.at(1).expect("a read").expect("an event").id();
-    let (time, walked) = timed(|| {
-        view.descendants(oldest, usize::MAX)
-            .expect("a walk")
-            .count()
-    });
-    line(
-        "descendants along one chain",
-        rate(walked, time),
-        "events/s",
-    );
+    chains(&view, events as u64);
     store.close().expect("the store closes");
+}
+
+/// Walks along causes, from many events, so that not all is the first touch of an index.
+fn chains(view: &View, last: u64) {
+    let ids = |positions: RangeInclusive<u64>| -> Vec<EventId> {
+        let at = |position| view.at(position).expect("a read").expect("an event").id();
+        positions.map(at).collect()
+    };
+    let newest = ids(last - CHAINS + 1..=last).into_iter();
+    let ancestors = newest.map(|id| view.walk_ancestors(id, usize::MAX).expect("a walk"));
+    let (time, walked) = timed(|| ancestors.map(Iterator::count).sum());
+    line("ancestors along a chain", rate(walked, time), "events/s");
+    let oldest = ids(1..=CHAINS).into_iter();
+    let descendants = oldest.map(|id| view.descendants(id, usize::MAX).expect("a walk"));
+    let (time, walked) = timed(|| descendants.map(Iterator::count).sum());
+    line("descendants along a chain", rate(walked, time), "events/s");
 }
 
 /// The median of many calls.

@@ -18,11 +18,12 @@ pub(crate) const MAX_IN_THE_WAY: usize = 16;
 pub enum StoreErrorKind {
     /// The call itself is wrong: a name, limit or combination; change the call.
     Argument,
-    /// A condition did not hold and nothing was written; read again and decide again.
+    /// A condition did not hold and nothing was written; read again and decide again. Of a cursor: its position was saved
+    /// on another history; find the store that it is of, or begin anew.
     Conflict,
     /// A queue stayed full; nothing was written, try again later.
     Busy,
-    /// What was asked for by name is not there.
+    /// What was asked for by name is not there; to a reader also the store itself, once its directory is gone or replaced.
     NotFound,
     /// The store was closed.
     Closed,

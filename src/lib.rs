@@ -1,4 +1,27 @@
 //! `quipu` is an embedded event store: a durable, conditional, idempotent log of events inside your process.
+//!
+//! ```
+//! use quipu::prelude::*;
+//!
+//! # fn main() -> quipu::Result<()> {
+//! let store = Store::in_memory()?; // or Store::open("shop.quipu")
+//! let order = Coordinate::new("order:1042", "shop:berlin")?; // entity, scope
+//! store.append(&order, EventKind::literal("order.placed"), &4200)?; // any payload that is `Serialize`
+//!
+//! for event in store.query("kind:order.* since:2h".parse::<Query>()?)? {
+//!     println!("{}", event?);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - [`Store`] is the door: every call is a method of it. What opens it otherwise is set on a [`StoreConfig`].
+//! - To append: [`AppendOptions`] for one event's conditions, key, tags and causes; a [`Batch`] for several events at
+//!   once; a [`Ticket`] to wait for later.
+//! - To ask: a [`Query`], built or read from text; a [`View`] where several answers must be of one moment.
+//! - To follow: a [`Cursor`] leaves nothing out, a [`Subscription`] stays close behind the end and counts what it lost;
+//!   [`Store::open_read_only`] does both beside another process that writes.
+//! - When a call fails: [`StoreErrorKind`] says what to do next.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Here, not in the manifest: tests, examples and benches may unwrap, and share modules of `pub` items.
 #![warn(clippy::unwrap_used, unreachable_pub)]
@@ -66,11 +89,12 @@ pub use crate::store::Store;
 /// Everything that a program usually needs, in one `use`.
 pub mod prelude {
     pub use crate::{
-        AppendOptions, Batch, Coordinate, CorrelationId, Cursor, CursorPosition, Delivery,
-        Diagnostics, Digest, Durability, Event, EventDraft, EventHash, EventId, EventKind,
-        EventRef, ExpectedRevision, Explanation, Head, NameEntry, Names, Payload, Position, Query,
-        RawPayload, ReadOptions, Receipt, Region, RestartPolicy, Revision, Start, Stats, Store,
-        StoreConfig, StoreError, StoreErrorKind, Subscription, Ticket, Timestamp, View,
+        Ancestors, AppendOptions, Batch, Coordinate, CorrelationId, Cursor, CursorPosition,
+        Delivery, Descendants, Diagnostics, Digest, Durability, Event, EventDraft, EventHash,
+        EventId, EventKind, EventRef, EventRefs, Events, ExpectedRevision, Explanation, Head,
+        NameEntry, Names, Payload, Position, Query, RawPayload, ReadOptions, Receipt, Region,
+        RestartPolicy, Revision, Start, Stats, Store, StoreConfig, StoreError, StoreErrorKind,
+        Subscription, Ticket, Timestamp, View,
     };
 }
 

@@ -1,5 +1,6 @@
 //! The whole public API of the handle: each method a sentence and one call.
 
+mod door;
 mod upkeep;
 
 use std::fmt;
@@ -34,6 +35,7 @@ use crate::lineage::ancestry::Ancestors;
 use crate::lineage::descent::Descendants;
 use crate::log::event::Event;
 use crate::options::StoreConfig;
+use crate::store::door::Door;
 use crate::sync::Arc;
 
 /// An open store: a cheap handle to clone and share between threads.
@@ -69,32 +71,6 @@ impl fmt::Debug for Store {
     }
 }
 
-/// What all handles share; the last one to go closes the store.
-struct Door {
-    front: Arc<Front>,
-    /// Whoever writes; none of a store that is open only for reading.
-    engine: Option<Arc<Engine>>,
-}
-
-impl Door {
-    fn close(&self) -> Result<()> {
-        match &self.engine {
-            Some(engine) => engine.close(),
-            None => self.front.close(),
-        }
-    }
-}
-
-impl Drop for Door {
-    fn drop(&mut self) {
-        if let Err(error) = self.close()
-            && error.kind() != crate::error::StoreErrorKind::Closed
-        {
-            tracing::error!(%error, "the store did not close cleanly");
-        }
-    }
-}
-
 impl Store {
     /// Opens the store in a directory with the default settings: creates it if there is none, locks it, recovers it.
     ///
@@ -123,9 +99,10 @@ impl Store {
     ///
     /// Any number of processes may. Every read, cursor and subscription follows the writer, shows only what is durable,
     /// and changes nothing in the directory; without a writer it shows what is proven durable. Appends return `ReadOnly`.
+    /// A writer that closes or dies ends no wait here: the next one's events are what it waits for.
     ///
     /// # Errors
-    /// `Argument` when there is no store; `Corrupt` when acknowledged data is missing or damaged; `Unsupported` for a
+    /// `NotFound` when there is no store, or none yet; `Corrupt` when acknowledged data is missing or damaged; `Unsupported` for a
     /// newer format; `Io` as the operating system says.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_read_only_with(StoreConfig::new(path))
@@ -495,7 +472,8 @@ impl Store {
         self.cursor_from(query, Start::Beginning)
     }
 
-    /// Reads the events that match from a place on: a position, a saved [`CursorPosition`](crate::CursorPosition), a time, or now.
+    /// Reads the events that match from a place on: a position, a saved [`CursorPosition`](crate::CursorPosition), a
+    /// time, or now; see [`Start`].
     ///
     /// # Errors
     /// As [`Store::cursor`]; `Argument` for a position above the last; `Conflict` for one that was saved on another

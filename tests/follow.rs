@@ -157,7 +157,7 @@ fn a_follower_without_a_store_is_told_so_and_makes_none() {
     std::fs::create_dir(dir.path().join("store")).unwrap();
     let empty = read_only(dir.path()).unwrap_err();
     for error in [missing, empty] {
-        assert_eq!(error.kind(), StoreErrorKind::Argument, "{error}");
+        assert_eq!(error.kind(), StoreErrorKind::NotFound, "{error}");
         assert!(error.to_string().contains("store"), "{error}");
     }
     let left = std::fs::read_dir(dir.path().join("store")).unwrap();

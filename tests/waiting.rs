@@ -8,12 +8,14 @@ mod stream;
 #[path = "support/mod.rs"]
 mod support;
 
+use quipu::io::MemoryDisk;
 use quipu::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
+use support::ruled::{Gate, Op, Ruled};
 
 const KIND: EventKind = EventKind::literal("lamp.lit");
 /// Longer than anything here takes: whoever waits so long was forgotten.
@@ -54,6 +56,15 @@ impl Count {
 
     fn get(&self) -> usize {
         self.0.load(SeqCst)
+    }
+
+    /// Returns once it was woken so often.
+    fn until(&self, times: usize) {
+        let started = Instant::now();
+        while self.get() < times {
+            assert!(started.elapsed() < PATIENCE, "woken {} times", self.get());
+            thread::yield_now();
+        }
     }
 }
 
@@ -227,8 +238,8 @@ fn a_task_is_woken_once_for_each_time_it_was_told_to_wait() {
             "polling again takes no second place"
         );
         append(&store, 2);
-        until_waiting(&store, 0);
-        assert_eq!(woken.get(), round);
+        woken.until(round);
+        assert_eq!((woken.get(), store.diagnostics().waiting), (round, 0));
         for _ in 0..2 {
             assert!(matches!(
                 poll(&mut receiver, &waker),
@@ -265,9 +276,7 @@ fn a_task_that_moved_is_woken_where_it_was_polled_last() {
     assert!(poll(&mut receiver, &after).is_pending());
     append(&store, 1);
     until_waiting(&store, 0);
-    while last.get() == 0 {
-        thread::yield_now();
-    }
+    last.until(1);
     assert_eq!((first.get(), last.get()), (0, 1));
 }
 
@@ -302,9 +311,7 @@ fn a_waker_that_panics_leaves_the_others_woken() {
             0 => append(&store, 1),
             _ => store.clone().close().unwrap(),
         }
-        while woken.get() < 2 {
-            thread::yield_now();
-        }
+        woken.until(2);
         for receiver in receivers.iter_mut().filter(|_| round == 0) {
             assert_eq!(position_of(receiver.recv().unwrap()), 1);
         }
@@ -314,27 +321,37 @@ fn a_waker_that_panics_leaves_the_others_woken() {
 /// The waker runs on the thread that closing joins.
 #[test]
 fn a_waker_may_drop_the_last_handle() {
-    let store = Store::in_memory().unwrap();
+    let gate = Arc::new(Gate::default());
+    let (passed, _opener) = (Arc::clone(&gate), gate.opener());
+    let disk = Ruled::new(MemoryDisk::new(), move |call| {
+        if call.op == Op::Write && call.name.ends_with(".seg") {
+            passed.pass();
+        }
+        Ok(())
+    });
+    let store = Store::open_with(StoreConfig::on_disk(Arc::new(disk))).unwrap();
     let mut receiver = store.subscribe(Query::all()).unwrap();
     let mut behind = store.subscribe(Query::all()).unwrap();
-    let (tell, told) = mpsc::channel();
-    let slot = Arc::new(Mutex::new(None));
-    let last = Arc::clone(&slot);
+    let slot: Arc<Mutex<Option<Store>>> = Arc::default();
+    let (last, (tell, told)) = (Arc::clone(&slot), mpsc::channel());
     let waker = calls(move || {
-        let store: Option<Store> = last.lock().unwrap().take();
-        drop(store);
-        tell.send(()).unwrap();
+        drop(last.lock().unwrap().take().expect("the last handle"));
+        tell.send(thread::current().name().map(str::to_owned))
+            .unwrap();
     });
     assert!(poll(&mut receiver, &waker).is_pending());
+    gate.shut();
     let ticket = store
         .submit(&lamp(), KIND, &1, AppendOptions::new())
         .unwrap();
+    gate.wait_for_someone();
     *slot.lock().unwrap() = Some(store);
+    gate.open();
     ticket.wait().unwrap();
-    // It may have been woken before the handle was there to be dropped.
-    if told.recv_timeout(PATIENCE).is_ok() {
-        drop(slot.lock().unwrap().take());
-    }
+    let thread = told
+        .recv_timeout(PATIENCE)
+        .expect("it could not drop the handle");
+    assert_eq!(thread.as_deref(), Some("quipu-feed"));
     assert_eq!(position_of(behind.recv().unwrap()), 1);
     is_closed(behind.recv());
     assert_eq!(position_of(receiver.recv().unwrap()), 1);

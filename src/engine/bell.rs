@@ -103,8 +103,9 @@ impl Bell {
 
     /// The ringer's whole work: wakes everyone whenever `look` sees something else than it told before, until closed.
     ///
-    /// `told` is what was visible before anyone could enrol: seen only now, it could be what a waiter sleeps for. `look` says `None` when it cannot see. `rest` sleeps until the bell is rung; it is told for how long nothing was
-    /// new. What is published between a look and the rest after it ends that rest.
+    /// `told` is what was visible before anyone could enrol: seen only now, it could be what a waiter sleeps for. `look`
+    /// says `None` when it cannot see. `rest` sleeps until the bell is rung; it is told for how long nothing was new. What
+    /// is published between a look and the rest after it ends that rest.
     pub(crate) fn serve(
         &self,
         mut told: u64,

@@ -60,7 +60,7 @@ impl Follower {
     /// Reads the store on `disk` as far as it is proven durable.
     ///
     /// # Errors
-    /// `Argument` when there is no store, `Unsupported` for a newer format, `Corrupt` for damage below what is proven.
+    /// `NotFound` when there is no store, `Unsupported` for a newer format, `Corrupt` for damage below what is proven.
     pub(crate) fn open(disk: Arc<dyn Disk>) -> Result<(Self, Published)> {
         let disk: Arc<dyn Disk> = Arc::new(Overlay::new(disk));
         manifest_of(&*disk)?;
@@ -524,16 +524,21 @@ impl Surroundings {
 
 fn manifest_of(disk: &dyn Disk) -> Result<Manifest> {
     use std::io::ErrorKind::{NotADirectory, NotFound};
-    let stranger = |what: &str| {
-        StoreError::argument(format!(
-            "{} is not a store: {what}; name the directory of one, or open it for writing to create it",
+    let none_yet = |what: &str| {
+        StoreError::not_found(format!(
+            "there is no store in {}: {what}; name the directory of one, or wait until it is opened for writing",
             disk.describe()
         ))
     };
     let files = match disk.list("") {
         Ok(files) => files,
-        Err(e) if e.kind() == NotFound => return Err(stranger("it does not exist")),
-        Err(e) if e.kind() == NotADirectory => return Err(stranger("it is not a directory")),
+        Err(e) if e.kind() == NotFound => return Err(none_yet("it does not exist")),
+        Err(e) if e.kind() == NotADirectory => {
+            return Err(StoreError::argument(format!(
+                "{} is not a directory; a store is one: name it",
+                disk.describe()
+            )));
+        }
         Err(e) => {
             return Err(StoreError::io(
                 format_args!("listing {}", disk.describe()),
@@ -547,7 +552,7 @@ fn manifest_of(disk: &dyn Disk) -> Result<Manifest> {
                 "{MANIFEST} is missing in {}; restore it from a copy",
                 disk.describe()
             )),
-            false => stranger(&format!("it holds no {MANIFEST}")),
+            false => none_yet(&format!("it holds no {MANIFEST}")),
         });
     };
     Ok(manifest)

@@ -10,7 +10,7 @@ use crate::event::region::Region;
 
 /// Which events are meant: those of any of its regions.
 ///
-/// A query is built, or read from a text, and prints as one that reads back.
+/// A query is built, or read from a text ([`Query::parse_at`] has the grammar), and prints as one that reads back.
 /// Times that are relative, as in `since:2h`, become absolute when the text is read.
 ///
 /// ```

@@ -200,10 +200,16 @@ fn known_name(scanner: &mut Scanner<'_>) -> Result<&'static str> {
 
 fn colon_missing(word: &str) -> String {
     match nearest(word) {
+        _ if word.ends_with('\'') => {
+            "a colon is missing; put a name with a space in double quotes, not single ones".into()
+        }
         _ if word.eq_ignore_ascii_case("or") => "write `or` in small letters".into(),
         _ if word.eq_ignore_ascii_case("and") => "leave it out; terms side by side all hold".into(),
         Some(term) => format!("a colon and a value are missing; write {term}: and the value"),
-        None => format!("a colon is missing, as in entity:order:17; {}", all_terms()),
+        None => format!(
+            "a colon is missing, as in entity:order:17, or double quotes around a name with a space; {}",
+            all_terms()
+        ),
     }
 }
 
@@ -389,10 +395,9 @@ mod tests {
         for (text, said) in [
             ("entity", "write entity: and the value"),
             ("enti ty:a", "write entity: and the value"),
-            (
-                "a",
-                "a colon is missing, as in entity:order:17; the terms are",
-            ),
+            ("a", "a colon is missing, as in entity:order:17"),
+            ("entity:my shelf", "double quotes around a name with"),
+            ("tag:'my tag'", "in double quotes, not single ones"),
             ("tag:a OR tag:b", "write `or` in small letters"),
             ("tag:a AND tag:b", "leave it out"),
             ("tag: a", "a value is missing"),

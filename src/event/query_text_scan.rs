@@ -109,7 +109,7 @@ impl<'t> Scanner<'t> {
         let rest = self.rest();
         let name = &rest[..rest.find(needs_quotes).unwrap_or(rest.len())];
         if name.is_empty() && !rest.starts_with(['*', '\\']) {
-            return Err("a value is missing; write it with no space before, as in tag:a".into());
+            return Err("a value is missing; write it with no space before or behind the colon or a comma, as in kind:a,b".into());
         }
         self.at += name.len();
         Ok(name.to_string())

@@ -71,6 +71,23 @@ impl fmt::Display for CursorPosition {
 }
 
 /// Where a cursor begins.
+///
+/// A position, a [`CursorPosition`] and a time are each a `Start` by themselves.
+///
+/// ```
+/// use quipu::prelude::*;
+///
+/// # fn main() -> quipu::Result<()> {
+/// let store = Store::in_memory()?;
+/// let lamp = Coordinate::new("lamp:1", "house")?;
+/// let lit = store.append(&lamp, EventKind::literal("lamp.lit"), &())?;
+/// assert_eq!(store.cursor_from(Query::all(), Start::Beginning)?.count(), 1);
+/// assert_eq!(store.cursor_from(Query::all(), lit.recorded_at())?.count(), 1);
+/// assert_eq!(store.cursor_from(Query::all(), lit.position())?.count(), 0);
+/// assert_eq!(store.cursor_from(Query::all(), Start::Now)?.count(), 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Start {
@@ -251,9 +268,20 @@ impl Cursor {
         }
         self.check_failed()?;
         let deadline = Instant::now().checked_add(timeout);
-        let reader = &mut self.reader;
-        let found = sleep_until(&mut self.listener, deadline, || reader.next());
-        self.ahead = found.map_err(|error| self.fail(error))?;
+        let Self {
+            reader,
+            failed,
+            listener,
+            ..
+        } = self;
+        self.ahead = sleep_until(listener, deadline, || {
+            reader
+                .next()
+                .inspect_err(|error| *failed = Some(error.duplicate()))
+        })?;
+        if self.ahead.is_none() {
+            self.pass_over();
+        }
         Ok(self.ahead.is_some())
     }
 
@@ -279,14 +307,23 @@ impl Cursor {
         self.check_failed()?;
         let event = match self.ahead.take() {
             Some(event) => Some(event),
-            None => self.reader.next().map_err(|error| self.fail(error))?,
+            None => {
+                let found = self.reader.next();
+                found.inspect_err(|error| self.failed = Some(error.duplicate()))?
+            }
         };
-        self.given = match &event {
-            Some(event) => (event.position().get(), Some(event.hash())),
-            None if self.reader.read() == self.given.0 => self.given,
-            None => (self.reader.read(), None),
-        };
+        match &event {
+            Some(event) => self.given = (event.position().get(), Some(event.hash())),
+            None => self.pass_over(),
+        }
         Ok(event)
+    }
+
+    /// Nothing that matches is left: it has come to the end of what was read.
+    fn pass_over(&mut self) {
+        if self.reader.read() != self.given.0 {
+            self.given = (self.reader.read(), None);
+        }
     }
 
     fn check_failed(&self) -> Result<()> {
@@ -294,14 +331,6 @@ impl Cursor {
             Some(error) => Err(error.duplicate()),
             None => Ok(()),
         }
-    }
-
-    /// Ends for good, unless the store was only closed: what was there can still be read.
-    fn fail(&mut self, error: StoreError) -> StoreError {
-        if error.kind() != StoreErrorKind::Closed {
-            self.failed = Some(error.duplicate());
-        }
-        error
     }
 }
 

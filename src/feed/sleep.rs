@@ -1,4 +1,6 @@
 //! Lets a thread wait for new events through the same bell as a task: its waker unparks it.
+//!
+//! Nobody sleeps who has not looked once more after enrolling. The sleeper's thread runs it, and whoever wakes it.
 
 use std::task::{Wake, Waker};
 use std::time::Instant;

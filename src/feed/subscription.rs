@@ -141,6 +141,15 @@ impl Subscription {
 
     /// What is there, or a promise to wake the task when there may be more; for `async` code, with any executor.
     ///
+    /// ```
+    /// use std::future::poll_fn;
+    /// use quipu::prelude::*;
+    ///
+    /// async fn next(subscription: &mut Subscription) -> quipu::Result<Delivery> {
+    ///     poll_fn(|context| subscription.poll_recv(context)).await
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// As [`Subscription::recv`].
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Delivery>> {

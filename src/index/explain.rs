@@ -73,6 +73,19 @@ impl View {
 }
 
 /// What a query took, counted while it ran; printed as a small table.
+///
+/// It comes from [`View::explain`] and `Store::explain`. Of a query for two regions over three segments, one of which
+/// holds neither, it prints:
+///
+/// ```text
+/// matched       60 in 300.6µs
+/// rows touched  68
+/// segments      2 read, 1 skipped
+/// region        kind:order.* tag:urgent
+///   by          tag:urgent (segments: 2)
+/// region        entity:order:3
+///   by          entity:order:3 (segments: 1)
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Explanation {
     regions: Vec<RegionExplanation>,

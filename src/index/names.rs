@@ -116,6 +116,8 @@ impl fmt::Display for NameEntry {
 }
 
 /// The names of an axis in byte order, read as they are asked for; ends for good after an error.
+///
+/// It comes from [`View::entities`], [`View::scopes`], [`View::kinds`] and [`View::tags`], and holds its view.
 #[derive(Clone)]
 pub struct Names {
     view: View,

@@ -166,11 +166,11 @@ fn an_empty_store_has_nothing_to_show_and_what_is_no_store_is_refused() {
         let error = Store::open_read_only(path).unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
     };
-    is_refused(&folder.path().join("nothing"), StoreErrorKind::Argument);
+    is_refused(&folder.path().join("nothing"), StoreErrorKind::NotFound);
     assert!(!folder.path().join("nothing").exists());
-    is_refused(folder.path(), StoreErrorKind::Argument);
+    is_refused(folder.path(), StoreErrorKind::NotFound);
     std::fs::write(folder.path().join("file"), "text").unwrap();
-    is_refused(folder.path(), StoreErrorKind::Argument);
+    is_refused(folder.path(), StoreErrorKind::NotFound);
     is_refused(&folder.path().join("file"), StoreErrorKind::Argument);
     let mut image = Image::of(&disk);
     let manifest = image.files.remove("manifest").unwrap();

@@ -1,6 +1,6 @@
 //! Ten thousand subscribers: nothing while nothing happens, little memory, and a writer that does not notice them.
 
-use super::{Count, KIND, PATIENCE, append, lamp, poll};
+use super::{Count, KIND, append, lamp, poll};
 use crate::support::child::{self, Role};
 use quipu::prelude::*;
 use std::task::Waker;
@@ -21,20 +21,27 @@ fn have_wait(crowd: &mut [Subscription], waker: &Waker) {
     }
 }
 
-fn timed_append(store: &Store) -> Duration {
-    let started = Instant::now();
+/// How long an append takes, and the processor time of it that is its thread's.
+#[cfg(unix)]
+fn timed_append(store: &Store) -> (Duration, Duration) {
+    use rustix::time::{ClockId, clock_gettime};
+    let busy = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap();
+    let (started, before) = (Instant::now(), busy());
     append(store, 1);
-    started.elapsed()
+    (busy() - before, started.elapsed())
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
+fn median(times: &mut [(Duration, Duration)]) -> (Duration, Duration) {
     times.sort();
     times[times.len() / 2]
 }
 
 /// The thread that was woken took the writer's processor from it until all were woken: a millisecond, where there are more
-/// threads than processors. Before each measured append the same is done, so that memory is as cold when nobody waits.
+/// threads than processors. Now it yields; but what it and the other tests take is no measure on a busy machine. So the
+/// writer's own time is held; it is alone, and commits on its own thread. Before each measured append the same is done,
+/// so that memory is as cold when nobody waits.
 #[test]
+#[cfg(unix)]
 fn a_writer_does_not_notice_ten_thousand_that_wait() {
     const ROUNDS: usize = 16;
     let [quiet, store] = [(); 2].map(|()| Store::in_memory().unwrap());
@@ -49,15 +56,11 @@ fn a_writer_does_not_notice_ten_thousand_that_wait() {
         have_wait(&mut crowd, &waker);
         assert_eq!(store.diagnostics().waiting, CROWD as u64);
         beside.push(timed_append(&store));
-        let started = Instant::now();
-        while woken.get() < round * CROWD {
-            assert!(started.elapsed() < PATIENCE, "{} were woken", woken.get());
-            thread::yield_now();
-        }
+        woken.until(round * CROWD);
     }
-    let (alone, beside) = (median(alone), median(beside));
-    println!("an append takes {alone:?} alone and {beside:?} while {CROWD} wait");
-    assert!(beside < alone * 2 + Duration::from_micros(100));
+    let (alone, beside) = (median(&mut alone), median(&mut beside));
+    println!("an append takes (busy, in all) {alone:?} alone and {beside:?} while {CROWD} wait");
+    assert!(beside.0 < alone.0 * 2 + Duration::from_micros(100));
 }
 
 /// The processor time of all threads of this process.
@@ -97,9 +100,7 @@ fn ten_thousand_that_wait_cost_no_time_and_little_memory_while_nothing_happens()
         thread::sleep(Duration::from_secs(1));
         let busy = processor_time() - busy;
         store.append(&lamp(), KIND, &1).unwrap();
-        while woken.get() < CROWD {
-            thread::yield_now();
-        }
+        woken.until(CROWD);
         return child::tell(format_args!("{each} {}", busy.as_micros()));
     }
     let test = "crowd::ten_thousand_that_wait_cost_no_time_and_little_memory_while_nothing_happens";
