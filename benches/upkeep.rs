@@ -52,7 +52,7 @@ fn main() {
     ] {
         let config = match throttle {
             0 => config,
-            rate => config.throttle(rate as u64),
+            rate => config.bytes_per_second(rate as u64),
         };
         run(&store, &path, name, config, &alone);
     }

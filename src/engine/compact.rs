@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::engine::chain;
 use crate::engine::compact_plan::{CompactionPlan, Task, Work, plan};
@@ -16,12 +16,13 @@ use crate::event::position::Position;
 use crate::index::picture::Picture;
 use crate::index::retention::RetentionPredicate;
 use crate::index::view::View;
+use crate::io::Pace;
 use crate::log::rewrite::{Keeper, Range, rewrite};
 use crate::options::Progress;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Condvar, Mutex};
 
-/// How long a throttled compaction sleeps at once before it looks whether it is to stop.
+/// How long a compaction that is held to a pace sleeps at once before it looks whether it is to stop.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// What a compaction does; [`CompactionConfig::new`] only merges small segments.
@@ -49,7 +50,7 @@ pub struct CompactionConfig {
 }
 
 impl CompactionConfig {
-    /// Removes nothing and merges neighbouring segments that are shorter than half of `segment_bytes`, unthrottled.
+    /// Removes nothing and merges neighbouring segments that are shorter than half of `segment_bytes`, as fast as it goes.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -79,15 +80,15 @@ impl CompactionConfig {
 
     /// Goes through no more than so many bytes of the log in a second, to leave the disk to others.
     #[must_use]
-    pub fn throttle(mut self, bytes_per_second: u64) -> Self {
-        self.bytes_per_second = Some(bytes_per_second);
+    pub fn bytes_per_second(mut self, bytes: u64) -> Self {
+        self.bytes_per_second = Some(bytes);
         self
     }
 
     fn check(&self) -> Result<()> {
         if self.bytes_per_second == Some(0) {
             return Err(StoreError::argument(
-                "a compaction of 0 bytes a second never ends; give it some, or no throttle",
+                "a compaction of 0 bytes a second never ends; give it some, or set no pace",
             ));
         }
         if self.min_freed_percent > 100 {
@@ -324,45 +325,14 @@ impl Keeper for Gate<'_> {
     fn went_through(&mut self, bytes: u64, events: u64) -> Result<()> {
         self.state.done_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.state.done_events.fetch_add(events, Ordering::Relaxed);
-        self.pace.spend(bytes);
+        self.pace.note(bytes);
         loop {
             go_on(self.engine, self.state)?;
-            let pause = self.pace.pause();
+            let pause = self.pace.ahead();
             if pause.is_zero() {
                 return Ok(());
             }
             std::thread::sleep(pause.min(LONGEST_PAUSE));
         }
-    }
-}
-
-/// Holds work to so many bytes a second.
-struct Pace {
-    bytes_per_second: Option<u64>,
-    began: Instant,
-    spent: u64,
-}
-
-impl Pace {
-    fn new(bytes_per_second: Option<u64>) -> Self {
-        Self {
-            bytes_per_second,
-            began: Instant::now(),
-            spent: 0,
-        }
-    }
-
-    fn spend(&mut self, bytes: u64) {
-        self.spent += bytes;
-    }
-
-    /// How long to wait before anything more is done.
-    fn pause(&self) -> Duration {
-        let Some(rate) = self.bytes_per_second else {
-            return Duration::ZERO;
-        };
-        let nanos = u128::from(self.spent) * 1_000_000_000 / u128::from(rate);
-        let due = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        due.saturating_sub(self.began.elapsed())
     }
 }
