@@ -41,6 +41,8 @@ pub(crate) mod options;
 pub(crate) mod store;
 pub(crate) mod sync;
 
+pub use crate::engine::compact::{CompactionConfig, CompactionJob};
+pub use crate::engine::compact_plan::{CompactionPlan, PlannedRewrite};
 pub use crate::engine::meters::{Diagnostics, Stats};
 pub use crate::engine::snapshot::{SnapshotOptions, SnapshotReport};
 pub use crate::engine::ticket::Ticket;
@@ -74,6 +76,7 @@ pub use crate::feed::subscription::{Delivery, MAX_SUBSCRIPTION_CAPACITY, Subscri
 pub use crate::index::explain::{AxisUse, Explanation, RegionExplanation};
 pub use crate::index::names::{NameEntry, Names};
 pub use crate::index::read_options::ReadOptions;
+pub use crate::index::retention::{Retention, RetentionMoment, RetentionPredicate};
 pub use crate::index::view::{EventRefs, Events, Head, View};
 pub use crate::lineage::ancestry::Ancestors;
 pub use crate::lineage::descent::Descendants;

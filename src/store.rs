@@ -549,10 +549,11 @@ impl Store {
     }
 
     fn engine(&self) -> Result<&Engine> {
-        self.door
-            .engine
-            .as_deref()
-            .ok_or_else(StoreError::read_only)
+        self.shared_engine().map(|engine| &**engine)
+    }
+
+    fn shared_engine(&self) -> Result<&Arc<Engine>> {
+        self.door.engine.as_ref().ok_or_else(StoreError::read_only)
     }
 
     fn open_view(&self) -> Result<View> {

@@ -18,13 +18,10 @@ use std::path::{Path, PathBuf};
 const NOT_OURS: [&str; 2] = [".git", "target"];
 
 /// Promises of `docs/guarantees.md` whose part is not built yet, with what they wait for.
-const LATER: [(&str, &str); 2] = [
-    (
-        "projection",
-        "waits for folds and caches (the room `projection`)",
-    ),
-    ("retention", "waits for compaction"),
-];
+const LATER: [(&str, &str); 1] = [(
+    "projection",
+    "waits for folds and caches (the room `projection`)",
+)];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

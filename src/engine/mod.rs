@@ -5,6 +5,8 @@ pub(crate) mod bell;
 pub(crate) mod chain;
 pub(crate) mod close;
 pub(crate) mod commit;
+pub(crate) mod compact;
+pub(crate) mod compact_plan;
 pub(crate) mod decide;
 pub(crate) mod destination;
 #[cfg(feature = "metrics")]
@@ -17,6 +19,7 @@ pub(crate) mod load;
 pub(crate) mod meters;
 pub(crate) mod open;
 pub(crate) mod original;
+pub(crate) mod replace;
 pub(crate) mod rotate;
 pub(crate) mod runs;
 pub(crate) mod shared;

@@ -258,6 +258,7 @@ fn start(
         stopping: AtomicBool::new(false),
         writer_thread: OnceLock::new(),
         threads: Mutex::new(Vec::new()),
+        compacting: AtomicBool::new(false),
         jobs,
         spare: SpareSlot::new(),
         sealed: Mutex::new(loaded.sealed),

@@ -75,6 +75,8 @@ pub(crate) struct Engine {
     pub(crate) stopping: AtomicBool,
     pub(crate) writer_thread: OnceLock<Thread>,
     pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Whether a compaction is under way; publishes nothing else.
+    pub(crate) compacting: AtomicBool,
     pub(crate) jobs: flume::Sender<Job>,
     pub(crate) spare: SpareSlot,
     /// What the checkpoint will say of the sealed segments, in order.

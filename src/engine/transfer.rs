@@ -333,7 +333,7 @@ impl<'a> Transfer<'a> {
         };
         match (sound, &work.step) {
             (Err(damage), _) => damage,
-            (Ok(()), Step::Grow { .. }) => StoreError::corrupt(format!(
+            (Ok(()), Step::Grow { .. }) => StoreError::argument(format!(
                 "{name} in {} does not go on as the store does; name an empty directory",
                 self.destination.disk.describe()
             ))

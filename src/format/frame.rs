@@ -117,6 +117,28 @@ pub(crate) fn encode_frame(
     checksum
 }
 
+/// Appends a frame that was checked where it stood, as the one that stands at another place.
+///
+/// Returns the head checksum, which the group's commit record covers.
+pub(crate) fn reseat(
+    out: &mut Vec<u8>,
+    seed: &Seed,
+    (offset, position): (u64, u64),
+    frame: &[u8],
+) -> Result<u32, DecodeError> {
+    let header = FrameHeader::decode(frame)?;
+    let (start, payload_at) = (out.len(), header.payload_at());
+    let Some((_, payload)) = frame.split_at_checked(payload_at) else {
+        return Err(DecodeError::Corrupt("the frame is longer than its place"));
+    };
+    out.extend_from_slice(frame);
+    let head = &mut out[start..start + payload_at];
+    head[4..8].copy_from_slice(&seed.crc(&[payload]).to_le_bytes());
+    let checksum = head_crc(seed, offset, position, &head[4..]);
+    head[..4].copy_from_slice(&checksum.to_le_bytes());
+    Ok(checksum)
+}
+
 #[inline]
 fn head_crc(seed: &Seed, offset: u64, position: u64, covered: &[u8]) -> u32 {
     let mut place = [0; 16];
@@ -178,6 +200,26 @@ mod tests {
         let header = FrameHeader::decode(&frame).unwrap();
         assert_eq!(header.frame_bytes(), 15 + 0xffff + 0xffff_ffff);
         assert!(Record::decode(&frame, &golden::seed(), FIRST_AT, 1).is_err());
+    }
+
+    #[test]
+    fn a_frame_that_is_put_elsewhere_reads_there_as_it_was_and_only_there() {
+        for frame in [golden::first_frame().0, golden::stub_frame()] {
+            let was = Record::decode(&frame, &golden::seed(), FIRST_AT, 1).unwrap();
+            let seed = Seed::new(&golden::STORE_ID, &[0x5A; 16], 2);
+            let mut out = vec![7; 3];
+            let crc = reseat(&mut out, &seed, (9000, 1), &frame).unwrap();
+            let moved = &out[3..];
+            assert_eq!(crc, FrameHeader::decode(moved).unwrap().head_crc);
+            let is = Record::decode(moved, &seed, 9000, 1).unwrap();
+            assert_eq!(is.row(moved, 0).id, was.row(&frame, 0).id);
+            assert_eq!(moved[8..], frame[8..], "only the checksums are others");
+            if let Record::Event(layout) = is {
+                assert!(layout.check_payload(moved, &seed));
+            }
+            assert!(Record::decode(moved, &golden::seed(), FIRST_AT, 1).is_err());
+            assert!(reseat(&mut out, &seed, (1, 1), &frame[..20]).is_err());
+        }
     }
 
     #[test]

@@ -434,6 +434,12 @@ impl RecordLayout {
     }
 }
 
+/// The event hash in the frame of an event or a stub that was checked.
+pub(crate) fn hash_in(frame: &[u8]) -> [u8; 32] {
+    // The heads of both begin alike.
+    fixed(frame, HASH_AT)
+}
+
 /// The head's bytes from `at`, which lie before the first varint.
 #[inline]
 fn fixed<const N: usize>(frame: &[u8], at: usize) -> [u8; N] {

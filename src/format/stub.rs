@@ -4,11 +4,14 @@
 
 use super::codec::{DecodeError, Reader, put_u64, put_varint};
 use super::crc::Seed;
-use super::frame::{FrameHeader, KIND_STUB, encode_frame};
+use super::frame::{FRAME_HEADER_BYTES, FrameHeader, KIND_STUB, encode_frame};
 use super::kept::{
     BatchPlace, KeyDigests, StreamPlace, check_stub_parts, kept_parts, put_kept, put_stream,
     read_batch, read_key, read_stream,
 };
+
+/// Bytes of a stub's head but for revision, previous position, batch and key.
+const FIXED_BYTES: usize = 16 + 8 + 32 + 1 + 16 + 32;
 
 /// What a stub keeps of its event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,13 +38,6 @@ impl StubFields {
     /// Appends the frame of a stub that stands at `offset` of its segment and at `position`.
     ///
     /// Returns the head checksum, which the group's commit record covers.
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "stubs are part of format 1; compaction will write them"
-        )
-    )]
     pub(crate) fn encode(&self, out: &mut Vec<u8>, seed: &Seed, offset: u64, position: u64) -> u32 {
         encode_frame(out, seed, (offset, position), KIND_STUB, &[], |out| {
             out.extend_from_slice(&self.id);
@@ -53,6 +49,19 @@ impl StubFields {
             put_stream(out, position, self.stream);
             put_kept(out, self.batch, self.key);
         })
+    }
+
+    /// How long the frame is, at `position`, that keeps these.
+    pub(crate) fn frame_bytes(
+        position: u64,
+        stream: StreamPlace,
+        batch: BatchPlace,
+        key: Option<KeyDigests>,
+    ) -> u64 {
+        let mut varying = Vec::with_capacity(64);
+        put_stream(&mut varying, position, stream);
+        put_kept(&mut varying, batch, key);
+        (FRAME_HEADER_BYTES + FIXED_BYTES + varying.len()) as u64
     }
 
     pub(super) fn read(
@@ -88,7 +97,6 @@ impl StubFields {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::frame::FRAME_HEADER_BYTES;
     use crate::format::golden::{self, FIRST_AT};
     use crate::format::record::Record;
 
@@ -127,6 +135,12 @@ mod tests {
         later.encode(&mut frame, &golden::seed(), 9000, 1000);
         let read = Record::decode(&frame, &golden::seed(), 9000, 1000);
         assert_eq!(read, Ok(Record::Stub(later)));
+        let bytes = |stub: &StubFields, position| {
+            StubFields::frame_bytes(position, stub.stream, stub.batch, stub.key)
+        };
+        assert_eq!(bytes(&later, 1000), frame.len() as u64);
+        let worked = golden::stub_frame().len() as u64;
+        assert_eq!(bytes(&golden::stub(), 1), worked);
     }
 
     #[test]

@@ -318,6 +318,11 @@ impl Layer {
         })
     }
 
+    /// About how long its index is, in bytes, once `more` of its events are stubs.
+    pub(crate) fn index_bytes_with_stubs(&self, more: u64) -> Result<u64> {
+        self.with(|index| Ok(index.bytes_with_stubs(more)))
+    }
+
     /// The first row of an axis that is `from` or later.
     pub(crate) fn next_row(&self, axis: &Axis, from: u32) -> Result<Option<u32>> {
         self.list(axis, |list| {

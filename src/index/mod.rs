@@ -10,6 +10,7 @@ pub(crate) mod names;
 pub(crate) mod picture;
 pub(crate) mod postings;
 pub(crate) mod read_options;
+pub(crate) mod retention;
 pub(crate) mod row_list;
 pub(crate) mod run;
 pub(crate) mod sidx;

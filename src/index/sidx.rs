@@ -191,6 +191,29 @@ impl Sidx {
         self.pairs(Part::Children).range(parent)
     }
 
+    /// About how long it is, in bytes, once `more` of its events are stubs, if they bear as many names as the others do.
+    pub(crate) fn bytes_with_stubs(&self, more: u64) -> u64 {
+        let length = |parts: &[Part]| -> u64 {
+            let lengths = parts.iter().map(|part| self.header.section(*part).length);
+            lengths.sum()
+        };
+        let of_all = length(&[Part::Rows, Part::Filter, Part::Ids, Part::Keys]);
+        let of_events = length(&[
+            Part::Correlations,
+            Part::Children,
+            Part::Entities,
+            Part::Scopes,
+            Part::Kinds,
+            Part::Tags,
+        ]);
+        let stubs = u64::from(self.removed_rows());
+        let events = u64::from(self.rows()) - stubs;
+        let left = of_events * events.saturating_sub(more) / events.max(1);
+        let pair = 16 + u64::from(self.header.section(Part::Ids).width);
+        let body = HEADER_BYTES as u64 + of_all + left + (stubs + more) * pair;
+        body.div_ceil(BLOCK) * (BLOCK + 4) + TRAILER
+    }
+
     /// How many rows hold stubs.
     pub(crate) fn removed_rows(&self) -> u32 {
         self.header.section(Part::Removed).count

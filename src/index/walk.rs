@@ -253,6 +253,11 @@ impl Walk {
     }
 }
 
+/// Whether an event matches a query.
+pub(crate) fn matches_any(query: &Query, event: &EventRef<'_>) -> bool {
+    query.regions().iter().any(|region| matches(region, event))
+}
+
 fn matches(region: &Region, event: &EventRef<'_>) -> bool {
     let caused = region
         .cause()

@@ -47,13 +47,23 @@ impl Pace {
 
     /// Notes that `bytes` were done, and sleeps until they may have been.
     pub(crate) fn spend(&mut self, bytes: u64) {
-        let Some(rate) = self.bytes_per_second else {
-            return;
-        };
+        self.note(bytes);
+        std::thread::sleep(self.ahead());
+    }
+
+    /// Notes that `bytes` were done.
+    pub(crate) fn note(&mut self, bytes: u64) {
         self.spent = self.spent.saturating_add(bytes);
+    }
+
+    /// How long it is until all that was done may have been.
+    pub(crate) fn ahead(&self) -> Duration {
+        let Some(rate) = self.bytes_per_second else {
+            return Duration::ZERO;
+        };
         let nanos = u128::from(self.spent) * 1_000_000_000 / u128::from(rate);
         let due = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        std::thread::sleep(due.saturating_sub(self.started.elapsed()));
+        due.saturating_sub(self.started.elapsed())
     }
 }
 

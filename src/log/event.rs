@@ -13,7 +13,8 @@ use crate::event::payload;
 use crate::event::position::{Position, Revision};
 use crate::event::timestamp::Timestamp;
 use crate::format::crc::Seed;
-use crate::format::record::RecordLayout;
+use crate::format::record::{RecordLayout, StreamPlace};
+use crate::format::stub::StubFields;
 use crate::log::segment::Segment;
 use crate::sync::Arc;
 
@@ -45,6 +46,21 @@ impl<'a> EventRef<'a> {
             segment,
             seed,
         }
+    }
+
+    /// The length of its frame in bytes.
+    pub(crate) fn frame_bytes(&self) -> u64 {
+        self.frame.len() as u64
+    }
+
+    /// The length of the frame of the stub that would stay of it, in bytes.
+    pub(crate) fn stub_bytes(&self) -> u64 {
+        let stream = StreamPlace {
+            revision: self.layout.revision,
+            previous_position: self.layout.previous_position,
+        };
+        let key = self.layout.key(self.frame);
+        StubFields::frame_bytes(self.position, stream, self.layout.batch, key)
     }
 
     /// The same event, owned: it keeps its segment mapped, and copies no payload.

@@ -8,8 +8,10 @@ pub(crate) mod hashes;
 pub(crate) mod look;
 #[cfg(test)]
 pub(crate) mod merged;
+pub(crate) mod output;
 pub(crate) mod plan;
 pub(crate) mod proof;
+pub(crate) mod rewrite;
 pub(crate) mod scan;
 pub(crate) mod seal;
 pub(crate) mod segment;

@@ -155,7 +155,13 @@ impl Indexer {
         }
     }
 
-    fn add(&mut self, file: SegmentFile, offset: u64, position: u64, frame: &[u8]) -> Result<()> {
+    pub(crate) fn add(
+        &mut self,
+        file: SegmentFile,
+        offset: u64,
+        position: u64,
+        frame: &[u8],
+    ) -> Result<()> {
         let seed = self.seed.clone();
         with_row(&seed, file, offset, position, frame, |row| self.push(row))
     }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::engine::compact::{self, CompactionConfig, CompactionJob};
+use crate::engine::compact_plan::CompactionPlan;
 use crate::engine::snapshot::{SnapshotOptions, SnapshotReport, snapshot};
 use crate::error::Result;
 use crate::event::receipt::Receipt;
@@ -91,5 +93,25 @@ impl Store {
         options: SnapshotOptions,
     ) -> Result<SnapshotReport> {
         snapshot(self.front(), self.door.engine.as_deref(), &dest, options)
+    }
+
+    /// What [`Store::compact`] would do now, in figures: a dry run, on the caller's thread.
+    ///
+    /// # Errors
+    /// `Argument` for an invalid setting; `Corrupt` when an event on the way is damaged; what the predicate returned;
+    /// `ReadOnly`; `Closed`.
+    pub fn plan_compaction(&self, config: &CompactionConfig) -> Result<CompactionPlan> {
+        self.engine()?.plan_compaction(config)
+    }
+
+    /// Merges small sealed segments and removes what retention lets go, on a thread of its own, while the store goes on.
+    ///
+    /// Views and cursors that are held go on with what they see. The newest segment, which grows, is never touched.
+    ///
+    /// # Errors
+    /// `Argument` for an invalid setting; `Busy` while another compaction is under way; `ReadOnly`; `Poisoned`; `Closed`;
+    /// `Io` when no thread can be started. The rest through the job.
+    pub fn compact(&self, config: CompactionConfig) -> Result<CompactionJob> {
+        compact::start(self.shared_engine()?, config)
     }
 }

@@ -44,7 +44,7 @@ pub(crate) struct Fact {
 }
 
 impl Fact {
-    fn of(event: &Event) -> Self {
+    pub(crate) fn of(event: &Event) -> Self {
         Self {
             id: event.id(),
             position: event.position().get(),

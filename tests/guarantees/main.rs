@@ -16,3 +16,4 @@ mod lifecycle;
 mod limits;
 mod order;
 mod recovery;
+mod retention;

@@ -139,6 +139,58 @@ fn any_call_of_a_later_snapshot_may_fail() {
     fail_everywhere(true);
 }
 
+/// Two branches of one store, whose later segments have the same lengths: an interrupted snapshot of one of them must not
+/// be taken for the beginning of one of the other.
+#[test]
+fn what_another_branch_left_is_taken_away() {
+    let (disk, twin, dest) = (MemoryDisk::new(), MemoryDisk::new(), MemoryDisk::new());
+    let store = opened(disk.clone()).unwrap();
+    append(&store, 20, 1000);
+    for copy in [&twin, &dest] {
+        snapshot(&store, copy);
+    }
+    let earlier = store.head();
+    store.close().unwrap();
+    let grown = |disk: &MemoryDisk, letter: &str| {
+        let place = Coordinate::new("branch", "here").unwrap();
+        for _ in 0..2 {
+            let store = opened(disk.clone()).unwrap();
+            for _ in 0..20 {
+                let payload = letter.repeat(100_000);
+                store.append(&place, crate::KIND, &payload).unwrap();
+            }
+            store.close().unwrap();
+        }
+        opened(disk.clone()).unwrap()
+    };
+    let (store, twin) = (grown(&disk, "a"), grown(&twin, "b"));
+    let lengths = |disk: &MemoryDisk| -> Vec<(String, usize)> {
+        let files = Image::of(disk).files.into_iter();
+        files.map(|(name, bytes)| (name, bytes.len())).collect()
+    };
+    let ruled = Ruled::new(dest.clone(), |call| match call.name {
+        "manifest.tmp" => Err(io::Error::other("it fails on purpose")),
+        _ => Ok(()),
+    });
+    taken(&twin, &ruled).unwrap_err();
+    let left = lengths(&dest);
+    assert!(
+        left.iter()
+            .any(|(name, _)| name.ends_with("0000000002.seg")),
+        "{left:?}"
+    );
+    assert_eq!(read_only(dest.clone()).unwrap().head(), earlier);
+    let report = snapshot(&store, &dest);
+    assert_eq!(report.position, store.head().position);
+    assert_prefix(&read_only(dest.clone()).unwrap(), &store);
+    // The names and lengths alone would not have told.
+    let ours = lengths(&dest);
+    let same = left
+        .iter()
+        .filter(|file| file.0.ends_with("2.seg") && ours.contains(file));
+    assert_eq!(same.count(), 1, "{left:?} {ours:?}");
+}
+
 const STORE: &str = "store";
 const DEST: &str = "snapshot";
 

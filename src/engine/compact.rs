@@ -1,0 +1,338 @@
+//! Compaction: writes sealed segments anew, fewer and without what retention lets go, while the store goes on.
+//!
+//! Runs on a thread of its own, `quipu-compact`, one at a time; it ends with the store. Each range of segments is switched
+//! by itself as soon as its file is whole and durable, so that a crash, a cancel or a close leaves old or new.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crate::engine::chain;
+use crate::engine::compact_plan::{CompactionPlan, Task, Work, plan};
+use crate::engine::replace::replace_segments;
+use crate::engine::shared::Engine;
+use crate::error::{Result, StoreError, StoreErrorKind};
+use crate::event::position::Position;
+use crate::index::picture::Picture;
+use crate::index::retention::RetentionPredicate;
+use crate::index::view::View;
+use crate::io::Pace;
+use crate::log::rewrite::{Keeper, Range, rewrite};
+use crate::options::Progress;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Arc, Condvar, Mutex};
+
+/// How long a compaction that is held to a pace sleeps at once before it looks whether it is to stop.
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+
+/// What a compaction does; [`CompactionConfig::new`] only merges small segments.
+///
+/// ```
+/// use quipu::{CompactionConfig, Retention, Store};
+/// use std::time::Duration;
+///
+/// # fn main() -> quipu::Result<()> {
+/// let store = Store::in_memory()?;
+/// let year = Duration::from_secs(365 * 86_400);
+/// let config = CompactionConfig::new().remove(Retention::older_than(year));
+/// println!("{}", store.plan_compaction(&config)?);
+/// let done = store.compact(config)?.wait()?;
+/// assert_eq!(done.events_removed, 0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct CompactionConfig {
+    pub(super) removed: Option<Arc<dyn RetentionPredicate>>,
+    pub(super) merge_below: Option<u64>,
+    pub(super) min_freed_percent: u8,
+    bytes_per_second: Option<u64>,
+}
+
+impl CompactionConfig {
+    /// Removes nothing and merges neighbouring segments that are shorter than half of `segment_bytes`, as fast as it goes.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Removes the content of the events that may go; a stub of each stays. Said again, it counts instead.
+    #[must_use]
+    pub fn remove(mut self, predicate: impl RetentionPredicate + 'static) -> Self {
+        self.removed = Some(Arc::new(predicate));
+        self
+    }
+
+    /// Merges neighbouring segments whose logs are shorter than this, in bytes, into files of up to `segment_bytes`; 0
+    /// merges none.
+    #[must_use]
+    pub fn merge_below(mut self, bytes: u64) -> Self {
+        self.merge_below = Some(bytes);
+        self
+    }
+
+    /// Leaves a segment as it is unless removing frees at least this share of its log; 0 by default: all that may go, goes.
+    #[must_use]
+    pub fn min_freed_percent(mut self, percent: u8) -> Self {
+        self.min_freed_percent = percent;
+        self
+    }
+
+    /// Goes through no more than so many bytes of the log in a second, to leave the disk to others.
+    #[must_use]
+    pub fn bytes_per_second(mut self, bytes: u64) -> Self {
+        self.bytes_per_second = Some(bytes);
+        self
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.bytes_per_second == Some(0) {
+            return Err(StoreError::argument(
+                "a compaction of 0 bytes a second never ends; give it some, or set no pace",
+            ));
+        }
+        if self.min_freed_percent > 100 {
+            return Err(StoreError::argument(format!(
+                "min_freed_percent is {}; it must be between 0 and 100",
+                self.min_freed_percent
+            )));
+        }
+        self.removed
+            .as_ref()
+            .map_or(Ok(()), |removed| removed.check())
+    }
+}
+
+/// A compaction under way on its own thread; it goes on when this is dropped.
+pub struct CompactionJob {
+    state: Arc<JobState>,
+}
+
+#[derive(Default)]
+struct JobState {
+    /// Publishes nothing but itself: the wish to stop.
+    cancelled: AtomicBool,
+    /// Publish how far it is; each alone.
+    done_bytes: AtomicU64,
+    done_events: AtomicU64,
+    total_bytes: AtomicU64,
+    total_events: AtomicU64,
+    outcome: Mutex<Option<Result<CompactionPlan>>>,
+    ended: Condvar,
+}
+
+impl CompactionJob {
+    /// Waits until it has ended, and returns what it did, with the bytes that the files really have.
+    ///
+    /// # Errors
+    /// `Cancelled` after [`CompactionJob::cancel`]; `Closed` when the store was closed meanwhile; `Corrupt` when a segment
+    /// is damaged, which then stays as it is; `Io`; what the predicate returned. What was switched before stays.
+    pub fn wait(self) -> Result<CompactionPlan> {
+        let mut outcome = self.state.outcome.lock();
+        loop {
+            if let Some(outcome) = outcome.take() {
+                return outcome;
+            }
+            self.state.ended.wait(&mut outcome);
+        }
+    }
+
+    /// How far it has come; the totals are known once it has looked at every segment.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Progress {
+            done_bytes: of(&self.state.done_bytes),
+            total_bytes: of(&self.state.total_bytes),
+            done_events: of(&self.state.done_events),
+            total_events: of(&self.state.total_events),
+        }
+    }
+
+    /// Whether it has ended, so that [`CompactionJob::wait`] returns at once.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.state.outcome.lock().is_some()
+    }
+
+    /// Asks it to stop: what it has switched stays, what it has begun is taken away.
+    pub fn cancel(&self) {
+        self.state.cancelled.store(true, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for CompactionJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CompactionJob")
+            .field("progress", &self.progress())
+            .field("is_done", &self.is_done())
+            .finish()
+    }
+}
+
+impl Engine {
+    /// What a compaction would do now.
+    pub(crate) fn plan_compaction(&self, config: &CompactionConfig) -> Result<CompactionPlan> {
+        self.check_open()?;
+        config.check()?;
+        plan(self, config, &mut || self.check_open()).map(|work| work.plan)
+    }
+}
+
+/// Starts a compaction on its own thread.
+pub(crate) fn start(engine: &Arc<Engine>, config: CompactionConfig) -> Result<CompactionJob> {
+    engine.check_writable()?;
+    config.check()?;
+    if engine.compacting.swap(true, Ordering::AcqRel) {
+        return Err(StoreError::busy(
+            "a compaction is under way already; wait for it, or cancel it",
+        ));
+    }
+    let state = Arc::new(JobState::default());
+    let (worker, told) = (Arc::clone(engine), Arc::clone(&state));
+    let thread = std::thread::Builder::new()
+        .name("quipu-compact".to_owned())
+        .spawn(move || run(&worker, &config, &told));
+    match thread {
+        Ok(thread) => {
+            let mut threads = engine.threads.lock();
+            threads.retain(|thread| !thread.is_finished());
+            threads.push(thread);
+            Ok(CompactionJob { state })
+        }
+        Err(error) => {
+            engine.compacting.store(false, Ordering::Release);
+            Err(StoreError::io("starting the thread quipu-compact", error))
+        }
+    }
+}
+
+/// The thread's whole work.
+fn run(engine: &Engine, config: &CompactionConfig, state: &JobState) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| compact(engine, config, state)));
+    let outcome = outcome.unwrap_or_else(|_| {
+        Err(StoreError::new(
+            StoreErrorKind::OutcomeUnknown,
+            "the compaction panicked; what it had switched stays, start it again",
+        ))
+    });
+    match &outcome {
+        Ok(done) => tracing::info!(
+            events_removed = done.events_removed,
+            files = done.rewrites.len(),
+            "a compaction is done"
+        ),
+        Err(error) => tracing::warn!(%error, "a compaction ended early"),
+    }
+    engine.compacting.store(false, Ordering::Release);
+    *state.outcome.lock() = Some(outcome);
+    state.ended.notify_all();
+}
+
+fn compact(engine: &Engine, config: &CompactionConfig, state: &JobState) -> Result<CompactionPlan> {
+    let Work { mut plan, tasks } = plan(engine, config, &mut || go_on(engine, state))?;
+    let total = |of: fn(&Task) -> u64| tasks.iter().map(of).sum();
+    state
+        .total_bytes
+        .store(total(Task::log_bytes), Ordering::Relaxed);
+    state
+        .total_events
+        .store(total(Task::events), Ordering::Relaxed);
+    let mut pace = Pace::new(config.bytes_per_second);
+    for (task, planned) in tasks.iter().zip(&mut plan.rewrites) {
+        go_on(engine, state)?;
+        let estimated = planned.disk_bytes_after;
+        planned.disk_bytes_after = carry_out(engine, state, task, &mut pace)?;
+        plan.disk_bytes_after = plan.disk_bytes_after - estimated + planned.disk_bytes_after;
+    }
+    Ok(plan)
+}
+
+/// Whether the work may go on.
+fn go_on(engine: &Engine, state: &JobState) -> Result<()> {
+    if state.cancelled.load(Ordering::Relaxed) {
+        return Err(StoreError::new(
+            StoreErrorKind::Cancelled,
+            "the compaction was cancelled; what it had switched stays, start it again for the rest",
+        ));
+    }
+    engine.check_writable()
+}
+
+/// Writes one file and switches to it; returns its length.
+fn carry_out(engine: &Engine, state: &JobState, task: &Task, pace: &mut Pace) -> Result<u64> {
+    let range = Range {
+        sources: &task.sources,
+        generation: next_generation(engine),
+        store_id: engine.store_id,
+        salt: engine.config.clock.entropy(),
+    };
+    let mut gate = Gate {
+        engine,
+        state,
+        task,
+        view: engine.front.last_view(),
+        pace,
+    };
+    let sealed = rewrite(&*engine.disk, &range, &mut gate)?;
+    drop(gate);
+    let entry = chain::entry_of(&engine.store_id, range.file(), &sealed);
+    replace_segments(engine, &entry, sealed.digest_before)?;
+    Ok(sealed.file_bytes)
+}
+
+/// A generation that no file had: a range is only ever replaced by a wider one with a later generation.
+fn next_generation(engine: &Engine) -> u64 {
+    let manifest = engine.manifest.lock();
+    let generations = manifest.replaced.iter().map(|range| range.generation);
+    generations.max().unwrap_or(0) + 1
+}
+
+/// Answers what the rewriting asks, and holds it back.
+struct Gate<'a> {
+    engine: &'a Engine,
+    state: &'a JobState,
+    task: &'a Task,
+    /// Of one range alone, so that the files of those before it are given back.
+    view: View,
+    pace: &'a mut Pace,
+}
+
+impl Gate<'_> {
+    fn picture(&self) -> Picture<'_> {
+        self.view.picture()
+    }
+}
+
+impl Keeper for Gate<'_> {
+    fn goes(&mut self, position: u64) -> bool {
+        self.task.goes(position)
+    }
+
+    fn hash_at(&self, position: u64) -> Result<[u8; 32]> {
+        let hash = self.view.hash_at(Position::new(position))?;
+        Ok(*hash.as_bytes())
+    }
+
+    fn hash_of(&self, id: &[u8; 16]) -> Result<[u8; 32]> {
+        let position = self.picture().position_of(id, 0)?;
+        let position = position.ok_or_else(|| {
+            StoreError::corrupt("a parent of an event is not in the store; run a verification")
+        })?;
+        self.hash_at(position)
+    }
+
+    fn went_through(&mut self, bytes: u64, events: u64) -> Result<()> {
+        self.state.done_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.state.done_events.fetch_add(events, Ordering::Relaxed);
+        self.pace.note(bytes);
+        loop {
+            go_on(self.engine, self.state)?;
+            let pause = self.pace.ahead();
+            if pause.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(pause.min(LONGEST_PAUSE));
+        }
+    }
+}

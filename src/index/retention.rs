@@ -1,0 +1,281 @@
+//! Retention: which events' content may go, as ready rules and as a trait for rules of the caller's own.
+//!
+//! A rule is asked about one event at a time, on the thread that plans or compacts; it says what may go, never what
+//! must stay, and the store adds its own terms: sealed segments only, and never a tombstone.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::event::hash::entity_digest;
+use crate::event::name::MAX_QUERY_REGIONS;
+use crate::event::position::Revision;
+use crate::event::query::Query;
+use crate::event::region::Region;
+use crate::event::timestamp::Timestamp;
+use crate::index::picture::Picture;
+use crate::index::walk::matches_any;
+use crate::log::event::EventRef;
+use crate::sync::Arc;
+
+/// The ends of how many streams are remembered while events are asked about.
+const MAX_REMEMBERED_STREAMS: usize = 65_536;
+
+/// Says of which events the content may go; [`Retention`] has ready ones.
+///
+/// ```
+/// use quipu::{EventRef, Result, RetentionMoment, RetentionPredicate};
+///
+/// /// Large payloads, but for the newest event of each entity.
+/// #[derive(Debug)]
+/// struct LargeAndOld;
+///
+/// impl RetentionPredicate for LargeAndOld {
+///     fn may_go(&self, event: &EventRef<'_>, moment: &RetentionMoment<'_>) -> Result<bool> {
+///         Ok(event.payload_len() > 1_000_000 && event.revision() < moment.newest_revision(event)?)
+///     }
+/// }
+/// ```
+pub trait RetentionPredicate: fmt::Debug + Send + Sync {
+    /// Whether the content of `event` may go; asked about each event once in a plan or compaction, in order.
+    ///
+    /// # Errors
+    /// An error ends the plan or compaction, which returns it.
+    fn may_go(&self, event: &EventRef<'_>, moment: &RetentionMoment<'_>) -> Result<bool>;
+
+    /// A query that all events that may go match, so that the others need not be read; every event unless said.
+    fn candidates(&self, _now: Timestamp) -> Query {
+        Query::all()
+    }
+
+    /// Whether the terms of the predicate are valid.
+    ///
+    /// # Errors
+    /// `Argument`, say, which the call that was given the predicate returns.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What a predicate can ask beside the event: the time, and how the event's stream ends.
+pub struct RetentionMoment<'a> {
+    now: Timestamp,
+    picture: Picture<'a>,
+    ends: RefCell<HashMap<Box<str>, StreamEnd>>,
+}
+
+#[derive(Clone, Copy)]
+struct StreamEnd {
+    revision: u64,
+    is_closed: bool,
+}
+
+impl<'a> RetentionMoment<'a> {
+    /// `picture` shows what is durable: what a power cut can take back must not be a reason to remove anything.
+    pub(crate) fn new(now: Timestamp, picture: Picture<'a>) -> Self {
+        Self {
+            now,
+            picture,
+            ends: RefCell::default(),
+        }
+    }
+
+    /// When the plan or compaction began, by the store's clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// The revision of the last event of the event's entity.
+    ///
+    /// # Errors
+    /// `Corrupt` when that event or its index is damaged.
+    pub fn newest_revision(&self, event: &EventRef<'_>) -> Result<Revision> {
+        Ok(Revision::new(self.end_of(event)?.revision))
+    }
+
+    /// Whether the stream of the event's entity was ended by a tombstone.
+    ///
+    /// # Errors
+    /// As [`RetentionMoment::newest_revision`].
+    pub fn is_tombstoned(&self, event: &EventRef<'_>) -> Result<bool> {
+        Ok(self.end_of(event)?.is_closed)
+    }
+
+    fn end_of(&self, event: &EventRef<'_>) -> Result<StreamEnd> {
+        let entity = event.entity();
+        if let Some(end) = self.ends.borrow().get(entity) {
+            return Ok(*end);
+        }
+        let head = self.picture.head_of(entity, &entity_digest(entity), 0)?;
+        let end = StreamEnd {
+            revision: head.map_or(event.revision().get(), |head| head.revision),
+            is_closed: head.is_some_and(|head| head.is_closed),
+        };
+        let mut ends = self.ends.borrow_mut();
+        if ends.len() >= MAX_REMEMBERED_STREAMS {
+            ends.clear();
+        }
+        ends.insert(entity.into(), end);
+        Ok(end)
+    }
+}
+
+impl fmt::Debug for RetentionMoment<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetentionMoment")
+            .field("now", &self.now)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A ready rule about which events' content may go; rules compose.
+///
+/// ```
+/// use quipu::{Query, Retention};
+/// use std::time::Duration;
+///
+/// let days = |n| Duration::from_secs(n * 86_400);
+/// let logs = Retention::kinds(["page.viewed"]).and(Retention::older_than(days(30)));
+/// let drafts = Retention::query(Query::scope("drafts")).and(Retention::all_but_newest(1));
+/// let rule = logs.or(drafts).or(Retention::tombstoned());
+/// # let _ = rule;
+/// ```
+#[derive(Clone, Debug)]
+pub struct Retention(Rule);
+
+#[derive(Clone, Debug)]
+enum Rule {
+    OlderThan(Duration),
+    RecordedBefore(Timestamp),
+    AllButNewest(u64),
+    Tombstoned,
+    Matching(Query),
+    Both(Part, Part),
+    Either(Part, Part),
+    Not(Part),
+}
+
+type Part = Arc<dyn RetentionPredicate>;
+
+impl Retention {
+    /// Events recorded longer ago than `age`, as of when the plan or compaction begins.
+    #[must_use]
+    pub fn older_than(age: Duration) -> Self {
+        Self(Rule::OlderThan(age))
+    }
+
+    /// Events recorded before a time.
+    #[must_use]
+    pub fn recorded_before(time: Timestamp) -> Self {
+        Self(Rule::RecordedBefore(time))
+    }
+
+    /// All but the newest `count` events of each entity, a tombstone counted.
+    #[must_use]
+    pub fn all_but_newest(count: u64) -> Self {
+        Self(Rule::AllButNewest(count))
+    }
+
+    /// The events of entities whose streams were ended by [`Store::tombstone`](crate::Store::tombstone).
+    #[must_use]
+    pub fn tombstoned() -> Self {
+        Self(Rule::Tombstoned)
+    }
+
+    /// Events of any of these kinds.
+    #[must_use]
+    pub fn kinds(kinds: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        let region = kinds.into_iter().fold(Region::all(), Region::kind);
+        // A region without kinds would mean all of them.
+        match region.kinds().is_empty() {
+            true => Self::query(Region::all().positions(..0)),
+            false => Self::query(region),
+        }
+    }
+
+    /// Events that match a query.
+    #[must_use]
+    pub fn query(query: impl Into<Query>) -> Self {
+        Self(Rule::Matching(query.into()))
+    }
+
+    /// What may go by this rule and by the other.
+    #[must_use]
+    pub fn and(self, other: impl RetentionPredicate + 'static) -> Self {
+        Self(Rule::Both(Arc::new(self), Arc::new(other)))
+    }
+
+    /// What may go by this rule or by the other.
+    #[must_use]
+    pub fn or(self, other: impl RetentionPredicate + 'static) -> Self {
+        Self(Rule::Either(Arc::new(self), Arc::new(other)))
+    }
+
+    /// What may not go by this rule.
+    #[must_use]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it reads like `and` and `or`, which no operator does"
+    )]
+    pub fn not(self) -> Self {
+        Self(Rule::Not(Arc::new(self)))
+    }
+}
+
+impl RetentionPredicate for Retention {
+    fn may_go(&self, event: &EventRef<'_>, moment: &RetentionMoment<'_>) -> Result<bool> {
+        Ok(match &self.0 {
+            Rule::OlderThan(age) => event.recorded_at() < before(moment.now, *age),
+            Rule::RecordedBefore(time) => event.recorded_at() < *time,
+            Rule::AllButNewest(count) => {
+                let newest = moment.newest_revision(event)?.get();
+                newest.saturating_sub(event.revision().get()) >= *count
+            }
+            Rule::Tombstoned => moment.is_tombstoned(event)?,
+            Rule::Matching(query) => matches_any(query, event),
+            Rule::Both(a, b) => a.may_go(event, moment)? && b.may_go(event, moment)?,
+            Rule::Either(a, b) => a.may_go(event, moment)? || b.may_go(event, moment)?,
+            Rule::Not(a) => !a.may_go(event, moment)?,
+        })
+    }
+
+    fn candidates(&self, now: Timestamp) -> Query {
+        match &self.0 {
+            Rule::OlderThan(age) => Region::all().recorded(..before(now, *age)).into(),
+            Rule::RecordedBefore(time) => Region::all().recorded(..*time).into(),
+            Rule::Matching(query) => query.clone(),
+            Rule::Both(a, b) => match a.candidates(now) {
+                all if all == Query::all() => b.candidates(now),
+                some => some,
+            },
+            Rule::Either(a, b) => {
+                let (mut either, other) = (a.candidates(now), b.candidates(now));
+                for region in other.regions() {
+                    either = either.or(region.clone());
+                }
+                match either.regions().len() {
+                    0..=MAX_QUERY_REGIONS => either,
+                    _ => Query::all(),
+                }
+            }
+            Rule::AllButNewest(_) | Rule::Tombstoned | Rule::Not(_) => Query::all(),
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        match &self.0 {
+            Rule::Matching(query) => query.check(),
+            Rule::Both(a, b) | Rule::Either(a, b) => a.check().and_then(|()| b.check()),
+            Rule::Not(a) => a.check(),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn before(now: Timestamp, age: Duration) -> Timestamp {
+    let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+    Timestamp::from_nanos(now.as_nanos().saturating_sub(age))
+}
