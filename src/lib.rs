@@ -44,6 +44,9 @@ pub(crate) mod sync;
 pub use crate::engine::compact::{CompactionConfig, CompactionJob};
 pub use crate::engine::compact_plan::{CompactionPlan, PlannedRewrite};
 pub use crate::engine::meters::{Diagnostics, Stats};
+pub use crate::engine::restore::{
+    Identity, RestoreOptions, RestoreReport, Upto, restore, restore_on_disks,
+};
 pub use crate::engine::snapshot::{SnapshotOptions, SnapshotReport};
 pub use crate::engine::ticket::Ticket;
 pub use crate::engine::transfer::Copying;
@@ -80,6 +83,7 @@ pub use crate::index::retention::{Retention, RetentionMoment, RetentionPredicate
 pub use crate::index::view::{EventRefs, Events, Head, View};
 pub use crate::lineage::ancestry::Ancestors;
 pub use crate::lineage::descent::Descendants;
+pub use crate::lineage::diff::{Difference, diff};
 pub use crate::lineage::verification::{Damage, MAX_NAMED_DAMAGES, Verification};
 pub use crate::lineage::verify::VerifyOptions;
 pub use crate::log::event::{Event, EventRef};

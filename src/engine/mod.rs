@@ -20,6 +20,7 @@ pub(crate) mod meters;
 pub(crate) mod open;
 pub(crate) mod original;
 pub(crate) mod replace;
+pub(crate) mod restore;
 pub(crate) mod rotate;
 pub(crate) mod runs;
 pub(crate) mod shared;

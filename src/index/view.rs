@@ -135,6 +135,15 @@ impl View {
         Ok(Digest::from_bytes(digest))
     }
 
+    /// The last positions of the layers that end before `before`, in order.
+    pub(crate) fn segment_ends(&self, before: Position) -> Vec<Position> {
+        let starts = self.layers.all.iter().map(|layer| layer.first_position());
+        starts
+            .map(|first| Position::new(first.saturating_sub(1)))
+            .filter(|end| Position::ZERO < *end && *end < before)
+            .collect()
+    }
+
     /// The picture as it was at `position`; inside a batch, at the end of the one before.
     ///
     /// # Errors

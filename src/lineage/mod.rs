@@ -6,6 +6,7 @@
 pub(crate) mod ancestry;
 mod derived;
 pub(crate) mod descent;
+pub(crate) mod diff;
 #[cfg(test)]
 mod forged_tests;
 mod proof;
