@@ -222,6 +222,25 @@ fn a_poisoned_store_shows() {
 }
 
 #[test]
+fn the_time_of_the_last_snapshot_is_told_with_the_next_group() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, book) = open(StoreConfig::new(folder.path().join("store")));
+    let place = Coordinate::new("e", "s").unwrap();
+    store.append(&place, KIND, &1).unwrap();
+    let before = std::time::SystemTime::now();
+    store.snapshot(folder.path().join("copy")).unwrap();
+    assert!(store.diagnostics().since_last_snapshot.is_some());
+    store.append(&place, KIND, &2).unwrap();
+    let told = std::time::Duration::from_secs_f64(book.last("quipu_last_snapshot_seconds"));
+    let before = before.duration_since(std::time::UNIX_EPOCH).unwrap();
+    let second = std::time::Duration::from_secs(1);
+    assert!(
+        told + second > before && told < before + 60 * second,
+        "{told:?}"
+    );
+}
+
+#[test]
 fn a_store_opened_without_a_recorder_says_the_same_in_its_diagnostics() {
     let store = Store::in_memory().unwrap();
     let place = Coordinate::new("e", "s").unwrap();

@@ -214,14 +214,20 @@ fn a_verification_can_be_kept_as_json() {
 #[test]
 #[ignore = "a measurement"]
 fn rate() {
-    for (entities, parents) in [(10_000, 0), (10_000, 1), (1_000_000, 0)] {
+    for (entities, parents, payload) in [
+        (10_000, 0, 250),
+        (10_000, 1, 250),
+        (1_000_000, 0, 250),
+        (10_000, 0, 10_000),
+    ] {
         let store = Store::open_with(StoreConfig::in_memory()).unwrap();
         let mut before: Option<EventId> = None;
-        for first in (0..400_000).step_by(1000) {
+        let events = if payload > 1000 { 40_000 } else { 400_000 };
+        for first in (0..events).step_by(1000) {
             let drafts = (first..first + 1000).map(|number: u64| {
                 let entity = (number * 7919) % entities;
                 let place = Coordinate::new(format!("entity:{entity}"), "scope").unwrap();
-                let draft = EventDraft::new(&place, KIND, &"x".repeat(250)).tag("odd");
+                let draft = EventDraft::new(&place, KIND, &"x".repeat(payload)).tag("odd");
                 match before.filter(|_| parents > 0) {
                     Some(cause) => draft.caused_by(cause),
                     None => draft,
@@ -238,7 +244,7 @@ fn rate() {
         let seconds = started.elapsed().as_secs_f64();
         assert!(found.is_sound(), "{found}");
         println!(
-            "{entities} entities, {parents} parents: {:.0} MB/s, {:.0} events/s, {} segments",
+            "{entities} entities, {parents} parents, {payload} bytes: {:.0} MB/s, {:.0} events/s, {} segments",
             found.bytes as f64 / 1e6 / seconds,
             found.events as f64 / seconds,
             found.segments

@@ -301,12 +301,15 @@ mod tests {
     use crate::event::coordinate::Coordinate;
     use crate::event::draft::EventDraft;
     use crate::event::kind::EventKind;
+    use crate::format::manifest::{Manifest, Replaced};
     use crate::format::run::{RUN_SEGMENTS, RunBuilder, RunHead};
     use crate::format::sidx::SidxRow;
     use crate::io::{MemoryDisk, write_all_at};
     use crate::lineage::verify::{VerifyOptions, verify};
+    use crate::log::files::write_manifest;
     use crate::log::files::{SegmentFile, segment_name};
     use crate::log::look::{list_segments, read_header};
+    use crate::log::merged::merge;
     use crate::log::scan::{Scan, Step};
     use crate::options::{MIN_SEGMENT_BYTES, StoreConfig};
     use crate::sync::Arc;
@@ -387,6 +390,22 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_goes_on_behind_its_footer_is_told() {
+        let disk = closed(7);
+        let store = engine(&disk);
+        let file = look::open(&*disk, &segment_name(1), Access::Write).unwrap();
+        let end = file.len().unwrap();
+        write_all_at(&*file, b"?", end).unwrap();
+        let found = verified(&store);
+        assert_eq!(
+            (found.damages_found, found.repairable_found),
+            (0, 1),
+            "{found}"
+        );
+        assert_eq!(found.repairable[0].offset, end);
+    }
+
+    #[test]
     fn so_is_a_side_index() {
         let disk = closed(7);
         let (index, _) = forged_index(&disk);
@@ -442,6 +461,63 @@ mod tests {
         assert!(found.is_sound(), "{found}");
         assert_eq!(found.repairable_found, 1, "{found}");
         assert_eq!(found.repairable[0].file, name);
+    }
+
+    #[test]
+    fn a_header_that_does_not_continue_the_segment_before_is_damage() {
+        let disk = closed(7);
+        let store = engine(&disk);
+        let name = segment_name(2);
+        let file = look::open(&*disk, &name, Access::Write).unwrap();
+        let mut page = vec![0; crate::format::segment::SEGMENT_PAGE_BYTES];
+        read_exact_at(&*file, &mut page, 0).unwrap();
+        let header = SegmentHeader::decode(&page).unwrap();
+        let other = SegmentHeader {
+            recorded_before: header.recorded_before - 1,
+            ..header
+        };
+        write_all_at(&*file, &other.encode(), 0).unwrap();
+        let found = verified(&store);
+        assert_eq!(found.damages_found, 1, "{found}");
+        let damage = &found.damages[0];
+        assert_eq!((damage.file.as_str(), damage.offset), (name.as_str(), 0));
+        assert!(damage.what.contains("does not continue"), "{found}");
+        store.close().unwrap();
+    }
+
+    #[test]
+    fn replacements_are_verified_like_what_they_replace() {
+        let disk = closed(13);
+        let store = engine(&disk);
+        let digest = store.front.last_head().digest;
+        store.close().unwrap();
+        let manifest = read_manifest(&*disk).unwrap().unwrap();
+        let files = [1, 2, 3].map(SegmentFile::original);
+        let (place, _) = merge(&*disk, &files, 1, manifest.store_id).unwrap();
+        write_manifest(
+            &*disk,
+            &Manifest {
+                generation: manifest.generation + 1,
+                replaced: vec![Replaced {
+                    first: 1,
+                    last: 3,
+                    generation: 1,
+                }],
+                ..manifest
+            },
+        )
+        .unwrap();
+        let store = engine(&disk);
+        let found = verified(&store);
+        assert!(found.is_sound(), "{found}");
+        assert_eq!(
+            (found.events, found.digest, found.repairable_found),
+            (13, digest, 0),
+            "{found}"
+        );
+        let file = look::open(&*disk, &place.name(), Access::Write).unwrap();
+        write_all_at(&*file, b"?", 500_000).unwrap();
+        assert_eq!(verified(&store).damages[0].file, place.name());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::format::record::Record;
 use crate::format::segment::SegmentHeader;
 use crate::format::stub::StubFields;
 use crate::io::{Access, Disk, MemoryDisk, write_all_at};
-use crate::lineage::verification::Verification;
+use crate::lineage::verification::{Damage, Verification};
 use crate::lineage::verify::{VerifyOptions, verify};
 use crate::log::files::{CHECKPOINT, HINT, SEGMENTS, read_manifest};
 use crate::log::hashes::{facts_of, hash_of};
@@ -189,8 +189,8 @@ impl Log {
         stub.encode(frame, &Seed::new(&[0; 16], &[0; 16], 0), 0, position);
     }
 
-    /// Writes the log with checksums, links of groups and digests that hold, and verifies it.
-    fn verified(mut self) -> Verification {
+    /// Writes the log with checksums, links of groups and digests that hold; its last position.
+    fn write(&mut self) -> u64 {
         let seed = self.header.seed();
         let mut out = Vec::new();
         let (mut position, mut checksum, mut digest) = (1, 0, [0; 32]);
@@ -232,12 +232,18 @@ impl Log {
         let file = open(&*self.disk, &segment_file(&self.disk), Access::Write).unwrap();
         file.set_len(GROUPS_START).unwrap();
         write_all_at(&*file, &out, GROUPS_START).unwrap();
+        position - 1
+    }
+
+    /// Writes the log, opens it and verifies it.
+    fn verified(mut self) -> Verification {
+        let last = self.write();
         [CHECKPOINT, HINT]
             .iter()
             .for_each(|name| self.disk.remove(name).unwrap());
         let store = engine(&self.disk);
         let head = store.front.last_head().position.get();
-        assert_eq!(head, position - 1, "it opens");
+        assert_eq!(head, last, "it opens");
         let found = verified(&store);
         store.close().unwrap();
         found
@@ -340,6 +346,20 @@ fn a_history_made_anew_from_one_event_on_has_another_digest() {
     assert_ne!(digest(log), before);
 }
 
+/// The log is whole in itself, and not the one that readers were shown.
+#[test]
+fn a_history_made_anew_under_an_open_store_is_found_by_the_digest_that_it_shows() {
+    let mut log = log();
+    let store = engine(&log.disk);
+    *log.frame(2).last_mut().unwrap() ^= 1;
+    (2..=8).for_each(|position| log.rehash(position));
+    log.write();
+    let found = verified(&store);
+    let said = |damage: &Damage| damage.what.contains("another digest");
+    assert!(found.damages.iter().any(said), "{found}");
+    assert_eq!((found.events, found.unproven), (8, 0), "{found}");
+}
+
 #[test]
 fn reordered_and_dropped_groups_are_found() {
     let mut swapped = log();
@@ -364,6 +384,10 @@ fn a_second_event_of_one_revision_is_found() {
     frame[STREAM_AT..STREAM_AT + 2].copy_from_slice(&place);
     (3..=8).for_each(|position| log.rehash(position));
     assert_found(log, 3, "it is revision 2 behind position 1");
+    let mut skips = self::log();
+    skips.frame(3)[STREAM_AT + 1] = 2;
+    skips.rehash(3);
+    assert_found(skips, 3, "it is revision 3 behind position 1");
 }
 
 #[test]
@@ -411,10 +435,20 @@ fn a_running_digest_that_is_not_that_of_the_events_is_found_once() {
 }
 
 #[test]
+fn a_key_inside_a_submission_is_found() {
+    let mut log = log();
+    let key = log.stub(4).key;
+    assert!(key.is_some());
+    let stub = StubFields { key, ..log.stub(5) };
+    log.put_stub(5, &stub);
+    assert_found(log, 5, "it has a key and is not the first");
+}
+
+#[test]
 fn stubs_are_proven_by_what_they_keep() {
     let stubbed = |change: fn(&mut StubFields)| {
         let mut log = log();
-        for position in [2, 4, 7] {
+        for position in [2, 4, 5, 7] {
             let mut stub = log.stub(position);
             change(&mut stub);
             log.put_stub(position, &stub);
@@ -424,7 +458,7 @@ fn stubs_are_proven_by_what_they_keep() {
     };
     let (digest, sound) = stubbed(|_| ());
     assert!(sound.is_sound(), "{sound}");
-    assert_eq!((sound.events, sound.stubs), (5, 3));
+    assert_eq!((sound.events, sound.stubs), (4, 4));
     assert_eq!(sound.digest, digest, "retention does not change it");
     for (what, (_, forged)) in [
         ("rest", stubbed(|stub| stub.rest[0] ^= 1)),

@@ -181,7 +181,7 @@ fn flip_and_verify(golden: &Golden, name: &str, step: usize) {
 
 #[test]
 fn every_flipped_bit_of_a_segment_is_found_by_verify() {
-    let step = if is_deep() { 1 } else { 5 };
+    let step = if is_deep() { 1 } else { 11 };
     flip_and_verify(&golden::closed(0), "segments/0000000001.seg", step);
     let sealed = golden::closed(7);
     let step = if is_deep() { 61 } else { 6007 };
