@@ -2,6 +2,8 @@
 
 mod support;
 
+#[path = "snapshot/compacted.rs"]
+mod compacted;
 #[path = "snapshot/interrupted.rs"]
 mod interrupted;
 #[path = "snapshot/load.rs"]

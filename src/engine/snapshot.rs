@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::destination::{Destination, Left};
 use crate::engine::front::Front;
+use crate::engine::open;
 use crate::engine::original::{Original, end_at};
 use crate::engine::shared::{Engine, head_of};
 use crate::engine::transfer::{Brought, Copying, Transfer};
@@ -16,10 +17,10 @@ use crate::event::digest::Digest;
 use crate::event::position::Position;
 use crate::format::manifest::Manifest;
 use crate::io::Disk;
-use crate::options::{Control, Listening, Progress};
+use crate::options::{Control, Listening, Progress, StoreConfig};
 use crate::sync::Arc;
 
-/// How often a copy of a store that another process writes begins again because its files were replaced meanwhile.
+/// How often a snapshot begins again because compaction replaced files meanwhile; what was copied stays.
 const MAX_ATTEMPTS: u32 = 16;
 /// What the work is called where it is cancelled.
 const WORK: &str = "snapshot";
@@ -106,46 +107,56 @@ pub(crate) fn snapshot(
     mut options: SnapshotOptions,
 ) -> Result<SnapshotReport> {
     let started = Instant::now();
+    let mut original = original_of(front, engine)?;
     for _ in 1..MAX_ATTEMPTS {
-        match take(front, engine, disk, &mut options, started) {
-            // Another process may have replaced a file: what it put in its place is found in a newer picture.
+        match take(&original, disk, &mut options, started) {
+            // A file was replaced: what is in its place is found in a newer picture.
             Err(error) if error.kind() == StoreErrorKind::NotFound => {
                 tracing::debug!(%error, "a file was replaced while it was copied; the rest is copied from what is there now");
             }
-            taken => return taken,
+            taken => return taken.inspect(|_| front.note_snapshot()),
         }
+        original = match engine {
+            Some(engine) => Original::written(engine)?,
+            // One that follows another process may not know yet of what was replaced.
+            None => {
+                let config = StoreConfig::on_disk(Arc::clone(&front.disk));
+                Original::read(&*open::open_read_only(config)?)?
+            }
+        };
     }
-    take(front, engine, disk, &mut options, started)
+    take(&original, disk, &mut options, started).inspect(|_| front.note_snapshot())
+}
+
+fn original_of(front: &Front, engine: Option<&Engine>) -> Result<Original> {
+    match engine {
+        Some(engine) => Original::written(engine),
+        None => Original::read(front),
+    }
 }
 
 fn take(
-    front: &Front,
-    engine: Option<&Engine>,
+    original: &Original,
     disk: &Arc<dyn Disk>,
     options: &mut SnapshotOptions,
     started: Instant,
 ) -> Result<SnapshotReport> {
-    let original = match engine {
-        Some(engine) => Original::written(engine)?,
-        None => Original::read(front)?,
-    };
-    let check = |manifest: &Option<Manifest>| check_same_store(&original, &**disk, manifest);
+    let check = |manifest: &Option<Manifest>| check_same_store(original, &**disk, manifest);
     let mut destination = Destination::enter(Arc::clone(disk), check)?;
-    let generation = check_history(&original, &destination)?;
+    let generation = check_history(original, &destination)?;
     let target = Manifest {
         generation: generation + 1,
         replaced: original.replaced(),
         end: Some(end_at(&original.tip)),
         ..original.manifest.clone()
     };
-    let left = what_is_left(&original, &destination)?;
+    let left = what_is_left(original, &destination)?;
     destination.begin(&target, left)?;
     let how = (options.copying, options.bytes_per_second);
     let brought =
-        Transfer::new(&original, &destination, how, &mut options.listening, WORK).run(None)?;
+        Transfer::new(original, &destination, how, &mut options.listening, WORK).run(None)?;
     destination.finish(&target)?;
-    let report = report_of(&original, brought, started);
-    front.note_snapshot();
+    let report = report_of(original, brought, started);
     tracing::info!(
         place = disk.describe(),
         position = report.position.get(),

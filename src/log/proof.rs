@@ -2,16 +2,19 @@
 //!
 //! It reads the file itself and no map of it, so that what is proven is what the disk gives. Runs on the thread that asks.
 
+use std::io::ErrorKind;
+
 use crate::error::{Result, StoreError};
 use crate::event::hash::fold_digest;
 use crate::format::frame::FrameHeader;
 use crate::format::group::{COMMIT_BYTES, Commit, GROUP_HEADER_BYTES, GroupHeader, GroupSum};
 use crate::format::record::{Kept, Record};
 use crate::format::segment::SegmentHeader;
-use crate::io::{Access, Disk};
+use crate::io::{Access, Disk, DiskFile};
 use crate::log::files::{SegmentFile, decode_error};
 use crate::log::look::{self, Listed};
 use crate::log::scan::{Scan, Step, Tip};
+use crate::sync::Arc;
 
 /// The header of a segment file of whatever store, and the length of the file.
 ///
@@ -19,19 +22,24 @@ use crate::log::scan::{Scan, Step, Tip};
 /// `NotFound` when the file is gone, `Corrupt` when it has no valid header.
 pub(crate) fn header_of(disk: &dyn Disk, file: SegmentFile) -> Result<(SegmentHeader, u64)> {
     let name = file.name();
-    let bytes = disk
-        .open(&name, Access::Read)
-        .and_then(|opened| opened.len())
-        .map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => StoreError::not_found(format!("{name} is not there")),
-            _ => StoreError::io(format_args!("opening {name}"), e),
-        })?;
+    let bytes = opened(disk, &name)?
+        .len()
+        .map_err(|e| StoreError::io(format_args!("asking for the length of {name}"), e))?;
     let header = look::header_in(disk, Listed { file, bytes })?;
     header.map(|header| (header, bytes)).ok_or_else(|| {
         StoreError::corrupt(format!(
             "{name} at byte 0 in {}: its header is damaged; restore the file from a copy",
             disk.describe()
         ))
+    })
+}
+
+/// Opens a file of the log to read; one that is not there may have been replaced meanwhile.
+pub(crate) fn opened(disk: &dyn Disk, name: &str) -> Result<Arc<dyn DiskFile>> {
+    disk.open(name, Access::Read).map_err(|e| match e.kind() {
+        ErrorKind::NotFound => StoreError::not_found(format!("{name} is not there")),
+        ErrorKind::InvalidData => StoreError::corrupt(format!("{name}: {e}")),
+        _ => StoreError::io(format_args!("opening {name}"), e),
     })
 }
 
@@ -102,8 +110,7 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn begin(disk: &dyn Disk, name: &str, header: &'a SegmentHeader, from: Tip) -> Result<Self> {
-        let opened = look::open(disk, name, Access::Read)?;
-        let mut scan = Scan::begin(opened, name.to_owned(), header)?;
+        let mut scan = Scan::begin(opened(disk, name)?, name.to_owned(), header)?;
         scan.resume_at(from);
         Ok(Self {
             scan,

@@ -1,0 +1,165 @@
+//! Snapshots of stores that compaction wrote anew: before, between and meanwhile.
+
+use crate::support::dice::Dice;
+use crate::support::power::{Image, Keep, PowerDisk};
+use crate::support::ruled::{Op, Ruled};
+use crate::{KIND, assert_prefix, fill_segment, opened, read_only, snapshot, taken};
+use quipu::io::{Disk, MemoryDisk};
+use quipu::prelude::*;
+use quipu::{CompactionConfig, Identity, RestoreOptions, Retention, Upto};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+const PASSING: EventKind = EventKind::literal("thing.passed");
+
+/// A store of five segments, all but the last of them sealed, every third event of which may go.
+fn store_on(disk: &(impl Disk + Clone + 'static)) -> Store {
+    for _ in 0..4 {
+        let store = opened(disk.clone()).unwrap();
+        let place = Coordinate::new("e:7", "here").unwrap();
+        for nth in 0..9 {
+            let kind = if nth % 3 == 0 { PASSING } else { KIND };
+            store.append(&place, kind, &"x".repeat(1000 * nth)).unwrap();
+        }
+        fill_segment(&store);
+        store.close().unwrap();
+    }
+    opened(disk.clone()).unwrap()
+}
+
+fn compact(store: &Store) {
+    let config = CompactionConfig::new().remove(Retention::kinds([PASSING]));
+    let done = store
+        .compact(config.merge_below(u64::MAX))
+        .unwrap()
+        .wait()
+        .unwrap();
+    assert!(done.events_removed > 0, "{done:?}");
+}
+
+/// The names of the segment files.
+fn segments(disk: &dyn Disk) -> BTreeSet<String> {
+    let entries = disk.list("segments").unwrap().into_iter();
+    let names = entries.map(|entry| entry.name);
+    names
+        .filter(|name| name.ends_with(".seg") || name.ends_with(".part"))
+        .collect()
+}
+
+fn replacements(disk: &dyn Disk) -> BTreeSet<String> {
+    let names = segments(disk).into_iter();
+    names.filter(|name| name.contains('-')).collect()
+}
+
+#[test]
+fn what_compaction_replaced_is_replaced_in_the_snapshot_too() {
+    let (disk, dest) = (MemoryDisk::new(), MemoryDisk::new());
+    let store = store_on(&disk);
+    snapshot(&store, &dest);
+    compact(&store);
+    assert!(!replacements(&disk).is_empty());
+    let report = snapshot(&store, &dest);
+    assert!(report.copied_bytes > 0, "{report:?}");
+    assert_eq!(replacements(&dest), replacements(&disk));
+    assert_eq!(segments(&dest).len(), 5, "{:?}", segments(&dest));
+    assert_eq!(replacements(&dest).len(), 4);
+    assert_prefix(&read_only(dest.clone()).unwrap(), &store);
+    // And what comes after it only adds.
+    fill_segment(&store);
+    let report = snapshot(&store, &dest);
+    assert!(report.kept_bytes > 1_000_000, "{report:?}");
+    assert_prefix(&opened(dest).unwrap(), &store);
+    let full = MemoryDisk::new();
+    snapshot(&store, &full);
+    assert_prefix(&opened(full).unwrap(), &store);
+}
+
+#[test]
+fn a_snapshot_goes_on_when_its_files_are_replaced_meanwhile() {
+    for from_reader in [false, true] {
+        for at in [1, 4, 8, 12] {
+            let (disk, dest) = (MemoryDisk::new(), MemoryDisk::new());
+            let store = store_on(&disk);
+            let original = match from_reader {
+                true => read_only(disk.clone()).unwrap(),
+                false => store.clone(),
+            };
+            let (compacted, calls) = (store.clone(), AtomicU64::new(0));
+            let ruled = Ruled::new(dest.clone(), move |call| {
+                if matches!(call.op, Op::Create | Op::Rename) && calls.fetch_add(1, SeqCst) == at {
+                    compact(&compacted);
+                }
+                Ok(())
+            });
+            let report = taken(&original, &ruled).unwrap();
+            assert_eq!(report.position, store.head().position, "call {at}");
+            let copy = read_only(dest.clone()).unwrap();
+            assert_eq!(copy.head(), store.head());
+            assert!(copy.verify().unwrap().is_sound());
+            assert!(opened(dest).unwrap().verify().unwrap().is_sound());
+        }
+    }
+}
+
+#[test]
+fn a_power_cut_while_replaced_files_come_leaves_the_earlier_snapshot_or_the_new() {
+    let power = PowerDisk::new(true);
+    let store = store_on(&MemoryDisk::new());
+    snapshot(&store, &power);
+    compact(&store);
+    fill_segment(&store);
+    let (disk, held, calls) = (power.clone(), store.clone(), AtomicU64::new(0));
+    let check = move |image: &Image, what: &str| {
+        for copy in [read_only(image.disk()), opened(image.disk())] {
+            let copy = copy.unwrap_or_else(|e| panic!("{what}: {e}"));
+            let there = held.view_at(copy.head().position).unwrap();
+            assert_eq!(copy.head(), there.head().unwrap(), "{what}");
+            assert!(copy.verify().unwrap().is_sound(), "{what}");
+        }
+        let next = image.disk();
+        taken(&held, &next).unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert_prefix(&read_only(next.clone()).unwrap(), &held);
+    };
+    let ruled = Ruled::new(power, move |call| {
+        if !matches!(
+            call.op,
+            Op::Prepare | Op::Lock | Op::List | Op::Open | Op::Read | Op::Map
+        ) {
+            let number = calls.fetch_add(1, SeqCst);
+            let mut dice = Dice::new(number << 20);
+            let keep = [Keep::Nothing, Keep::Everything, Keep::Some][dice.below(3)];
+            check(
+                &disk.cut(keep, &mut dice),
+                &format!("{keep:?} before call {number}, {call:?}"),
+            );
+        }
+        Ok(())
+    });
+    snapshot(&store, &ruled);
+}
+
+#[test]
+fn a_compacted_store_is_restored_to_any_position() {
+    let disk = MemoryDisk::new();
+    let store = store_on(&disk);
+    compact(&store);
+    for place in 0..=store.head().position.get() {
+        let identity = [Identity::SameStore, Identity::Fork][usize::from(place % 2 == 0)];
+        let options = || {
+            let upto = Upto::Position(Position::new(place));
+            RestoreOptions::new().upto(upto).identity(identity)
+        };
+        let dest = MemoryDisk::new();
+        let (from, to) = (Arc::new(disk.clone()), Arc::new(dest.clone()));
+        quipu::restore_on_disks(from, to, options()).unwrap();
+        assert_prefix(&read_only(dest.clone()).unwrap(), &store);
+        let copy = opened(dest.clone()).unwrap();
+        assert_eq!(copy.head().position, place);
+        crate::append(&copy, 3, 100);
+        copy.close().unwrap();
+        let copy = opened(dest).unwrap();
+        assert_eq!(copy.head().position, place + 3);
+        assert!(copy.verify().unwrap().is_sound());
+    }
+}
