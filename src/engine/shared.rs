@@ -14,6 +14,7 @@ use crate::event::position::Position;
 use crate::event::timestamp::Timestamp;
 use crate::format::checkpoint::SealedEntry;
 use crate::format::manifest::Manifest;
+use crate::index::layer::Layer;
 use crate::index::layers::Layers;
 use crate::index::view::Head;
 use crate::io::{Disk, DiskLock};
@@ -36,10 +37,11 @@ pub(crate) struct Published {
 }
 
 impl Published {
-    /// How many segments there are.
+    /// How many segment files there are.
     pub(crate) fn segments(&self) -> u64 {
-        let newest = self.layers.all.last();
-        newest.map_or(0, |layer| layer.segment().number())
+        let number = |layer: &Arc<Layer>| layer.segment().number();
+        let files = self.layers.all.chunk_by(|a, b| number(a) == number(b));
+        files.count() as u64
     }
 
     /// The length of the log as far as it is used.

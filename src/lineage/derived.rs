@@ -515,6 +515,11 @@ mod tests {
             (13, digest, 0),
             "{found}"
         );
+        let stats = store.front.stats(0);
+        assert_eq!(
+            (found.segments, found.bytes),
+            (stats.segments, stats.log_bytes)
+        );
         let file = look::open(&*disk, &place.name(), Access::Write).unwrap();
         write_all_at(&*file, b"?", 500_000).unwrap();
         assert_eq!(verified(&store).damages[0].file, place.name());
