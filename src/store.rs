@@ -99,7 +99,11 @@ impl Store {
     ///
     /// Any number of processes may. Every read, cursor and subscription follows the writer, shows only what is durable,
     /// and changes nothing in the directory; without a writer it shows what is proven durable. Appends return `ReadOnly`.
-    /// A writer that closes or dies ends no wait here: the next one's events are what it waits for.
+    /// A writer that closes or dies ends no wait here: the next one's events are what it waits for. The reader runs as
+    /// the writer's user or as root: each file that the writer makes is its user's alone.
+    ///
+    /// Whatever is asked of it later may, beyond what is said there, return `NotFound` when the store is gone or another
+    /// is in its place, and `Corrupt` or `Io` when what is new cannot be read.
     ///
     /// # Errors
     /// `NotFound` when there is no store, or none yet; `Corrupt` when acknowledged data is missing or damaged; `Unsupported` for a
@@ -531,7 +535,7 @@ impl Store {
     pub fn stats(&self) -> Stats {
         match &self.door.engine {
             Some(engine) => engine.stats(),
-            None => self.front().stats(0),
+            None => self.front().stats_of_reader(),
         }
     }
 

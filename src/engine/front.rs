@@ -217,6 +217,12 @@ impl Front {
         self.ids.next(self.clock.now())
     }
 
+    /// What a store that is open only for reading holds; the last that could be read, when what is new cannot.
+    pub(crate) fn stats_of_reader(&self) -> Stats {
+        let _ = self.look();
+        self.stats(0)
+    }
+
     pub(crate) fn stats(&self, unsealed_segments: u64) -> Stats {
         let published = self.published.read().clone();
         let layers = &published.layers.all;

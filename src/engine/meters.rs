@@ -245,7 +245,7 @@ pub struct Diagnostics {
 impl Diagnostics {
     /// Of a store that is open only for reading, where nothing is written.
     pub(crate) fn of_reader(front: &Front) -> Self {
-        Self::new(front, front.stats(0), None)
+        Self::new(front, front.stats_of_reader(), None)
     }
 
     fn new(front: &Front, stats: Stats, meters: Option<&Meters>) -> Self {

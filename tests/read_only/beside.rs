@@ -135,6 +135,18 @@ fn buffered_events_are_shown_after_their_sync_and_not_before() {
     assert_eq!(late.view().position().get(), 5);
 }
 
+/// A reader that was asked for nothing else told of the moment when it was opened, for as long as it lived.
+#[test]
+fn a_readers_figures_are_those_of_now() {
+    let disk = TestDisk::new();
+    let writer = Writer::open(&disk).store;
+    let reader = Reader::open(disk.clone()).unwrap();
+    append(&writer, 10, Durability::Sync);
+    assert_eq!(reader.store.stats().head, writer.head());
+    append(&writer, 10, Durability::Sync);
+    assert_eq!(reader.store.diagnostics().stats.head, writer.head());
+}
+
 /// What stands behind the durable end may still be cut: it must not even be looked at.
 #[test]
 fn a_refresh_reads_nothing_behind_the_durable_end() {

@@ -32,7 +32,7 @@ fn check(found: &Image, (disk, store): &(MemoryDisk, Store), identity: Identity,
             assert_same(&writer.view(), &expected);
         }
         Err(error) => {
-            assert_eq!(error.kind(), StoreErrorKind::Argument, "{what}: {error}");
+            assert_eq!(error.kind(), StoreErrorKind::NotFound, "{what}: {error}");
             let dest = found.disk();
             let report = restore_into(disk, &dest, upto(PLACE), identity);
             let report = report.unwrap_or_else(|e| panic!("{what}: {e}"));
