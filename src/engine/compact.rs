@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::engine::chain;
 use crate::engine::compact_plan::{CompactionPlan, Task, Work, plan};
-use crate::engine::replace::replace_segments;
+use crate::engine::exchange::{next_generation, replace_segments};
 use crate::engine::shared::Engine;
 use crate::error::{Result, StoreError, StoreErrorKind};
 use crate::event::position::Position;
@@ -17,6 +17,7 @@ use crate::index::picture::Picture;
 use crate::index::retention::RetentionPredicate;
 use crate::index::view::View;
 use crate::io::Pace;
+use crate::log::files::SegmentFile;
 use crate::log::rewrite::{Keeper, Range, rewrite};
 use crate::options::Progress;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -277,15 +278,18 @@ fn carry_out(engine: &Engine, state: &JobState, task: &Task, pace: &mut Pace) ->
     let sealed = rewrite(&*engine.disk, &range, &mut gate)?;
     drop(gate);
     let entry = chain::entry_of(&engine.store_id, range.file(), &sealed);
-    replace_segments(engine, &entry, sealed.digest_before)?;
+    replace_segments(engine, entry, sealed.digest_before)
+        .inspect_err(|error| give_up(engine, range.file(), error))?;
     Ok(sealed.file_bytes)
 }
 
-/// A generation that no file had: a range is only ever replaced by a wider one with a later generation.
-fn next_generation(engine: &Engine) -> u64 {
-    let manifest = engine.manifest.lock();
-    let generations = manifest.replaced.iter().map(|range| range.generation);
-    generations.max().unwrap_or(0) + 1
+/// Removes a file that was not switched to, unless the manifest may name it after all.
+fn give_up(engine: &Engine, file: SegmentFile, error: &StoreError) {
+    if error.kind() != StoreErrorKind::OutcomeUnknown
+        && let Err(error) = engine.disk.remove(&file.name())
+    {
+        tracing::warn!(file = file.name(), %error, "a file that is not used was not removed");
+    }
 }
 
 /// Answers what the rewriting asks, and holds it back.

@@ -4,6 +4,8 @@
 //! It changes nothing in the directory, and no event is shown that the hint, the checkpoint, a later segment's header or
 //! a group's `synced through` does not prove durable. It needs no thread: whoever owns it calls, one at a time.
 
+mod exchange;
+
 use crate::engine::chain;
 use crate::engine::load;
 use crate::engine::runs;
@@ -54,6 +56,8 @@ pub(crate) struct Follower {
     /// The headers of segments that are full and indexed in memory, each with its successor's.
     unsealed: Vec<(SegmentHeader, SegmentHeader)>,
     runs: Vec<Arc<Run>>,
+    /// Files were exchanged since a picture was made.
+    is_exchanged: bool,
 }
 
 impl Follower {
@@ -82,17 +86,29 @@ impl Follower {
     /// `NotFound` when the store is gone or another one is in its place, `Corrupt` for damage below what is proven;
     /// after either it may be called again.
     pub(crate) fn refresh(&mut self, current: &Published) -> Result<Option<Published>> {
+        self.catch_up()?;
+        let shown = current.full_bytes + current.end;
+        let moved = shown != self.full_bytes + self.tip.mark.offset;
+        let news = moved || std::mem::take(&mut self.is_exchanged);
+        Ok(news.then(|| self.published()))
+    }
+
+    /// Looks once; whoever asks looks again if a file that it wanted was replaced meanwhile.
+    fn look(&mut self) -> Result<()> {
         let segment = self.tip.mark.segment;
-        match self.hinted()? {
-            Some(slot) => self.advance(proven(Some(&slot), None), &[])?,
-            None => self.check_identity()?,
+        let hinted = self.hinted()?;
+        let told = hinted.map_or(0, |slot| slot.manifest_generation);
+        // While nobody wrote to a snapshot no hint is there to tell.
+        if self.manifest.end.is_some() || hinted.is_none() || told > self.manifest.generation {
+            self.adopt_manifest()?;
+        }
+        if let Some(slot) = hinted.filter(|_| self.manifest.end.is_none()) {
+            self.advance(proven(Some(&slot), None), &[])?;
         }
         if self.tip.mark.segment > segment {
             self.use_footers();
         }
-        let shown = current.full_bytes + current.end;
-        let moved = shown != self.full_bytes + self.tip.mark.offset;
-        Ok(moved.then(|| self.published()))
+        Ok(())
     }
 
     /// The state of the log as far as it was read.
@@ -129,6 +145,7 @@ impl Follower {
             sealed: Vec::new(),
             unsealed: Vec::new(),
             runs: Vec::new(),
+            is_exchanged: false,
         };
         match &manifest.end {
             Some(end) => follower.read_snapshot(end)?,
@@ -473,16 +490,6 @@ impl Follower {
             Ok(slot) => Ok(Some(slot)),
             Err(DecodeError::Corrupt(_)) => Ok(None),
             Err(error) => Err(decode_error(HINT, 0, &error)),
-        }
-    }
-
-    fn check_identity(&self) -> Result<()> {
-        match read_manifest(&*self.disk)? {
-            Some(manifest) if manifest.store_id == self.manifest.store_id => Ok(()),
-            _ => Err(StoreError::not_found(format!(
-                "the store that was read in {} is not there any more; open what is there now",
-                self.disk.describe()
-            ))),
         }
     }
 }

@@ -495,7 +495,7 @@ pub(crate) fn reload(engine: &Engine, writer: &mut Writer) -> Result<()> {
     // Taken, so that upkeep does not make it while the log is read: its file would be taken away under it.
     drop(engine.spare.take(writer.tip.mark.segment + 1));
     let manifest = engine.manifest.lock();
-    let loaded = load(&engine.disk, &manifest, &engine.config)?;
+    let mut loaded = load(&engine.disk, &manifest, &engine.config)?;
     let seen = engine.front.last_head().position.get();
     if loaded.tip.position < seen {
         return Err(StoreError::corrupt(format!(
@@ -503,6 +503,10 @@ pub(crate) fn reload(engine: &Engine, writer: &mut Writer) -> Result<()> {
             loaded.tip.position
         )));
     }
+    keep_known(
+        &mut loaded.layers,
+        &engine.front.published.read().layers.all,
+    );
     let published = loaded.published(&engine.disk, &engine.store_id);
     writer.unsealed.clear();
     writer.held_back = None;
@@ -517,4 +521,17 @@ pub(crate) fn reload(engine: &Engine, writer: &mut Writer) -> Result<()> {
     engine.show_loaded(published);
     engine.send(Job::Merge(0));
     Ok(())
+}
+
+/// Keeps the layers of sealed files that views may hold: one that two segments stood for would be removed with the
+/// first of them.
+fn keep_known(layers: &mut [Arc<Layer>], known: &[Arc<Layer>]) {
+    for layer in layers.iter_mut().filter(|layer| layer.is_sealed()) {
+        let place = layer.segment().place();
+        let at = known.partition_point(|known| known.segment().number() < place.number);
+        let same = known.get(at).filter(|known| known.is_sealed());
+        if let Some(same) = same.filter(|known| known.segment().place() == place) {
+            *layer = Arc::clone(same);
+        }
+    }
 }

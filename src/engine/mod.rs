@@ -9,6 +9,7 @@ pub(crate) mod compact;
 pub(crate) mod compact_plan;
 pub(crate) mod decide;
 pub(crate) mod destination;
+pub(crate) mod exchange;
 #[cfg(feature = "metrics")]
 pub(crate) mod facade;
 pub(crate) mod follow;
@@ -19,7 +20,6 @@ pub(crate) mod load;
 pub(crate) mod meters;
 pub(crate) mod open;
 pub(crate) mod original;
-pub(crate) mod replace;
 pub(crate) mod restore;
 pub(crate) mod rotate;
 pub(crate) mod runs;
@@ -32,6 +32,10 @@ pub(crate) mod transfer;
 pub(crate) mod turn;
 pub(crate) mod upkeep;
 
+#[cfg(test)]
+mod dying;
+#[cfg(test)]
+mod exchange_tests;
 #[cfg(test)]
 mod replaced_tests;
 #[cfg(test)]

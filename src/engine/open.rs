@@ -263,7 +263,7 @@ fn start(
         spare: SpareSlot::new(),
         sealed: Mutex::new(loaded.sealed),
         backlog: Backlog::new(),
-        lock: Mutex::new(Some(lock)),
+        lock: Arc::new(Mutex::new(Some(lock))),
         meters,
     });
     engine.tell_standing();

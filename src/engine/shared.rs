@@ -17,8 +17,9 @@ use crate::format::manifest::Manifest;
 use crate::index::layer::Layer;
 use crate::index::layers::Layers;
 use crate::index::view::Head;
-use crate::io::{Disk, DiskLock};
+use crate::io::Disk;
 use crate::log::scan::Tip;
+use crate::log::segment::WriterLock;
 use crate::options::StoreConfig;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Arc, Mutex, OnceLock, RwLock};
@@ -84,7 +85,7 @@ pub(crate) struct Engine {
     /// What the checkpoint will say of the sealed segments, in order.
     pub(crate) sealed: Mutex<Vec<SealedEntry>>,
     pub(crate) backlog: Backlog,
-    pub(crate) lock: Mutex<Option<Box<dyn DiskLock>>>,
+    pub(crate) lock: WriterLock,
     pub(crate) meters: Meters,
 }
 

@@ -19,6 +19,7 @@ use crate::index::layer::Axis;
 use crate::index::run::Run;
 use crate::index::view::View;
 use crate::io::{Access, Disk, MemoryDisk, read_exact_at, write_all_at};
+use crate::log::files::SEGMENTS;
 use crate::options::{MIN_SEGMENT_BYTES, StoreConfig};
 use crate::sync::Arc;
 
@@ -37,6 +38,28 @@ impl Small {
             disk: MemoryDisk::new(),
             events: Vec::new(),
         }
+    }
+
+    /// The same files in another directory.
+    pub(crate) fn copied(&self) -> Self {
+        let copy = Self {
+            disk: MemoryDisk::new(),
+            events: self.events.clone(),
+        };
+        copy.disk.create_dir(SEGMENTS).unwrap();
+        for (dir, prefix) in [("", String::new()), (SEGMENTS, format!("{SEGMENTS}/"))] {
+            for entry in self
+                .disk
+                .list(dir)
+                .unwrap()
+                .into_iter()
+                .filter(|e| e.is_file)
+            {
+                let name = format!("{prefix}{}", entry.name);
+                copy.put(&name, &self.bytes(&name).unwrap());
+            }
+        }
+        copy
     }
 
     pub(crate) fn open(&self) -> Arc<Engine> {

@@ -378,13 +378,13 @@ pub(super) fn assert_garbage_is_refused<T>(
 }
 
 /// A small random source (xorshift64*, Vigna 2016) that prints its seed.
-pub(super) struct Random {
-    pub(super) seed: u64,
+pub(crate) struct Random {
+    pub(crate) seed: u64,
     state: u64,
 }
 
 impl Random {
-    pub(super) fn from_clock() -> Self {
+    pub(crate) fn from_clock() -> Self {
         let since = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap();
@@ -393,14 +393,14 @@ impl Random {
         Self { seed, state: seed }
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.state ^= self.state >> 12;
         self.state ^= self.state << 25;
         self.state ^= self.state >> 27;
         self.state.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
-    pub(super) fn below(&mut self, most: usize) -> usize {
+    pub(crate) fn below(&mut self, most: usize) -> usize {
         usize::try_from(self.next() >> 33).unwrap() % most
     }
 

@@ -78,10 +78,11 @@ pub(crate) enum Source {
 /// A run of positions, the segment that they stand in, and the index over them.
 #[derive(Debug)]
 pub(crate) struct Layer {
-    segment: Arc<Segment>,
     first_position: u64,
     digest_before: [u8; 32],
     rows: Rows,
+    /// Dropped last: the index may have the file mapped, which with the segment may be removed.
+    segment: Arc<Segment>,
 }
 
 impl Layer {

@@ -3,6 +3,7 @@
 //! Any thread may read; only bytes below the visible mark are ever asked for, but for the writer, which lends the
 //! bytes it has staged and not yet written.
 
+use std::io::ErrorKind;
 use std::sync::OnceLock;
 
 use crate::error::{Result, StoreError};
@@ -10,11 +11,11 @@ use crate::format::crc::Seed;
 use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::format::record::{Kept, Record};
 use crate::format::segment::SegmentHeader;
-use crate::io::{Access, Disk, DiskFile, Map};
+use crate::io::{Access, Disk, DiskFile, DiskLock, Map};
 use crate::log::event::EventRef;
 use crate::log::files::{SegmentFile, decode_error};
 use crate::log::scan::GROUPS_START;
-use crate::sync::Arc;
+use crate::sync::{Arc, Mutex};
 
 /// Frames that are encoded but not yet written: the group under way.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +35,12 @@ pub(crate) struct Segment {
     store_id: [u8; 16],
     disk: Arc<dyn Disk>,
     mapped: OnceLock<Mapped>,
+    /// Set once the manifest does not name the file any more, and nobody begins to use it.
+    doomed: OnceLock<WriterLock>,
 }
+
+/// The writer's lock on the directory, while this process has it.
+pub(crate) type WriterLock = Arc<Mutex<Option<Box<dyn DiskLock>>>>;
 
 #[derive(Debug)]
 struct Mapped {
@@ -50,7 +56,15 @@ impl Segment {
             store_id,
             disk,
             mapped: OnceLock::new(),
+            doomed: OnceLock::new(),
         }
+    }
+
+    /// Removes the file once nobody uses it any more, if that is while the writer has its lock; else the next one
+    /// that opens the store does.
+    pub(crate) fn doom(&self, lock: &WriterLock) {
+        // A second doom is the same one.
+        let _ = self.doomed.set(Arc::clone(lock));
     }
 
     /// The segment that grows: mapped at its final length from the start.
@@ -231,6 +245,28 @@ impl Segment {
 
     fn io(&self, doing: &str, source: std::io::Error) -> StoreError {
         StoreError::io(format_args!("{doing} {}", self.name()), source)
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        let Some(lock) = self.doomed.take() else {
+            return;
+        };
+        // Not every system removes what is mapped.
+        drop(self.mapped.take());
+        let held = lock.lock();
+        if held.is_none() {
+            return;
+        }
+        for name in [self.place.name(), self.place.side_index_name()] {
+            match self.disk.remove(&name) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    tracing::warn!(file = name, %error, "a replaced file was not removed");
+                }
+                _ => {}
+            }
+        }
     }
 }
 

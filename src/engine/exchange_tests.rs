@@ -1,0 +1,386 @@
+//! Files are exchanged while others read: views, readers in other processes, openings and crashes around it.
+
+use crate::engine::chain;
+use crate::engine::dying::Dying;
+use crate::engine::exchange::{next_generation, replace_segments};
+use crate::engine::front::Front;
+use crate::engine::load;
+use crate::engine::open::{open, open_read_only};
+use crate::engine::shared::Engine;
+use crate::engine::small::{Small, settle};
+use crate::error::{Result, StoreErrorKind};
+use crate::event::query::Query;
+use crate::format::checkpoint::SealedEntry;
+use crate::format::golden::Random;
+use crate::format::manifest::Replaced;
+use crate::io::{Disk, MemoryDisk};
+use crate::log::files::{SEGMENTS, SegmentFile, read_manifest};
+use crate::log::merged::merge;
+use crate::options::{MIN_SEGMENT_BYTES, StoreConfig};
+use crate::sync::Arc;
+
+fn reader(disk: &MemoryDisk) -> Arc<Front> {
+    let config = StoreConfig::on_disk(Arc::new(disk.clone()));
+    open_read_only(config).unwrap()
+}
+
+/// Writes a replacement for a range, which nothing names yet.
+fn write(engine: &Engine, first: u64, last: u64) -> (SealedEntry, [u8; 32]) {
+    let replaced = Replaced {
+        first,
+        last,
+        generation: next_generation(engine),
+    };
+    let sealed = engine.sealed.lock().clone();
+    let files = sealed
+        .iter()
+        .filter(|entry| replaced.contains(entry.number));
+    let files: Vec<_> = files.map(SegmentFile::from).collect();
+    let generation = replaced.generation;
+    let (file, sealed) = merge(&*engine.disk, &files, generation, engine.store_id).unwrap();
+    let entry = chain::entry_of(&engine.store_id, file, &sealed);
+    (entry, sealed.digest_before)
+}
+
+fn replace(engine: &Engine, first: u64, last: u64) -> Result<()> {
+    let (entry, digest_before) = write(engine, first, last);
+    replace_segments(engine, entry, digest_before)
+}
+
+fn segments(disk: &dyn Disk) -> Vec<SegmentFile> {
+    let files = disk.list(SEGMENTS).unwrap().into_iter();
+    files
+        .filter_map(|entry| SegmentFile::parse(&entry.name, "seg"))
+        .collect()
+}
+
+fn has(disk: &dyn Disk, number: u64) -> bool {
+    segments(disk).contains(&SegmentFile::original(number))
+}
+
+/// An open store with `sealed` sealed segments.
+fn filled(sealed: u64) -> (Small, Arc<Engine>) {
+    let mut small = Small::new();
+    let engine = small.open();
+    small.fill(&engine, sealed + 1);
+    settle(&engine, usize::try_from(sealed).unwrap());
+    (small, engine)
+}
+
+#[test]
+fn views_go_on_across_an_exchange_and_files_go_with_the_last_of_them() {
+    let (mut small, engine) = filled(20);
+    let before = engine.front.last_view();
+    let log_bytes = engine.stats().log_bytes;
+    replace(&engine, 2, 9).unwrap();
+    assert!((2..=9).all(|number| has(&small.disk, number)));
+    small.check(&before);
+    small.check_everywhere(&engine);
+    let groups = 2 * 72_u64;
+    assert!(engine.stats().log_bytes.abs_diff(log_bytes) < 8 * 4096 + groups);
+    let between = engine.front.last_view();
+    replace(&engine, 1, 9).unwrap();
+    drop(before);
+    assert!((2..=9).all(|number| !has(&small.disk, number)));
+    let middle = SegmentFile {
+        first: 2,
+        number: 9,
+        generation: 2,
+    };
+    assert!(has(&small.disk, 1) && segments(&small.disk).contains(&middle));
+    small.check(&between);
+    drop(between);
+    settle(&engine, 12);
+    small.fill(&engine, 23);
+    settle(&engine, 14);
+    small.check_everywhere(&engine);
+    let named = engine.manifest.lock().clone();
+    assert_eq!(read_manifest(&small.disk).unwrap(), Some(named.clone()));
+    let files = segments(&small.disk);
+    assert!(
+        files
+            .iter()
+            .all(|f| SegmentFile::holding(&named, f.number) == *f)
+    );
+    engine.close().unwrap();
+    let engine = small.open();
+    small.check_everywhere(&engine);
+    engine.close().unwrap();
+}
+
+#[test]
+fn a_view_that_outlives_the_store_removes_nothing() {
+    let (small, engine) = filled(6);
+    let view = engine.front.last_view();
+    replace(&engine, 1, 4).unwrap();
+    engine.close().unwrap();
+    drop(engine);
+    assert!(has(&small.disk, 1));
+    // The same names again, in a directory that is another store's by now.
+    let (other, second) = filled(3);
+    second.close().unwrap();
+    for name in ["segments/0000000001.seg", "segments/0000000002.seg"] {
+        small.put(name, &other.bytes(name).unwrap());
+    }
+    drop(view);
+    assert!(has(&small.disk, 1) && has(&small.disk, 2));
+    let engine = small.open();
+    assert!(!has(&small.disk, 1), "the next opening removes it");
+    small.check_everywhere(&engine);
+    engine.close().unwrap();
+}
+
+#[test]
+fn a_view_goes_on_when_another_opening_removes_its_files() {
+    let (small, engine) = filled(6);
+    let view = engine.front.last_view();
+    replace(&engine, 1, 4).unwrap();
+    engine.close().unwrap();
+    let engine = small.open();
+    assert!(!has(&small.disk, 1));
+    small.check(&view);
+    engine.close().unwrap();
+}
+
+#[test]
+fn a_view_from_before_the_writer_started_again_keeps_its_files() {
+    let (small, engine) = filled(6);
+    let view = engine.front.last_view();
+    load::reload(&engine, &mut engine.turn.lock()).unwrap();
+    replace(&engine, 1, 4).unwrap();
+    assert!(has(&small.disk, 1));
+    small.check(&view);
+    drop(view);
+    assert!(!has(&small.disk, 1));
+    small.check_everywhere(&engine);
+    engine.close().unwrap();
+}
+
+#[test]
+fn a_reader_beside_the_writer_takes_an_exchange_in_without_an_append() {
+    let (mut small, engine) = filled(20);
+    let beside = reader(&small.disk);
+    let before = beside.view().unwrap();
+    replace(&engine, 3, 17).unwrap();
+    assert!(!has(&small.disk, 3), "nobody in this process needs it");
+    small.check(&before);
+    let after = beside.view().unwrap();
+    let layers = |view: &crate::index::view::View| view.picture().layers.all.len();
+    assert!(layers(&after) < layers(&before) - 10);
+    small.check(&after);
+    small.check(&before);
+    assert_eq!(beside.stats(0).log_bytes, engine.stats().log_bytes);
+    small.fill(&engine, 23);
+    replace(&engine, 1, 18).unwrap();
+    replace(&engine, 19, 20).unwrap();
+    small.check(&beside.view().unwrap());
+    small.check(&reader(&small.disk).view().unwrap());
+    small.check(&engine.front.last_view());
+    engine.close().unwrap();
+    small.check(&beside.view().unwrap());
+}
+
+#[test]
+fn a_reader_that_lags_behind_an_exchange_reads_on() {
+    // What it has read ends inside the range, at its end, in the segment behind it, or long before it.
+    for (read, first, last) in [(5, 2, 9), (9, 2, 9), (10, 2, 9), (3, 8, 12), (12, 12, 12)] {
+        let (mut small, engine) = filled(read);
+        let beside = reader(&small.disk);
+        let before = beside.view().unwrap();
+        small.fill(&engine, 16);
+        settle(&engine, 15);
+        replace(&engine, first, last).unwrap();
+        assert!(before.position() <= beside.view().unwrap().position());
+        small.check(&beside.view().unwrap());
+        small.check(&before);
+        engine.close().unwrap();
+    }
+}
+
+#[test]
+fn a_range_that_is_not_whole_or_a_file_of_other_events_is_refused() {
+    let (small, engine) = filled(8);
+    replace(&engine, 3, 5).unwrap();
+    let (entry, before) = write(&engine, 1, 2);
+    let wrong = |change: fn(&mut SealedEntry)| {
+        let mut entry = entry;
+        change(&mut entry);
+        let error = replace_segments(&engine, entry, before).unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Argument, "{error}");
+    };
+    wrong(|entry| entry.number = 4);
+    wrong(|entry| entry.number = 1);
+    wrong(|entry| (entry.first, entry.number) = (9, 9));
+    wrong(|entry| (entry.first, entry.number) = (20, 30));
+    wrong(|entry| entry.generation = 0);
+    wrong(|entry| entry.digest[3] ^= 1);
+    wrong(|entry| entry.last_group_checksum ^= 1);
+    wrong(|entry| entry.first_position += 1);
+    small.check_everywhere(&engine);
+    replace_segments(&engine, entry, before).unwrap();
+    small.check_everywhere(&engine);
+    engine.close().unwrap();
+}
+
+#[test]
+fn a_crash_at_any_call_of_an_exchange_leaves_the_old_files_or_the_new() {
+    let (whole, engine) = filled(5);
+    engine.close().unwrap();
+    let (mut old, mut new) = (0, 0);
+    for calls in 0.. {
+        let small = whole.copied();
+        let dying = Dying::new(&small.disk);
+        let config = StoreConfig::on_disk(Arc::new(dying.clone()));
+        let engine = open(config.segment_bytes(MIN_SEGMENT_BYTES)).unwrap();
+        settle(&engine, 5);
+        let (entry, before) = write(&engine, 2, 4);
+        dying.dies_after(calls);
+        let done = replace_segments(&engine, entry, before);
+        let dead = dying.is_dead();
+        small.check_everywhere(&engine);
+        dying.dies_after(0);
+        let _ = engine.close();
+        let named = read_manifest(&small.disk).unwrap().unwrap();
+        match (named.replaced.is_empty(), &done) {
+            (true, Err(error)) => assert_eq!(error.kind(), StoreErrorKind::Io, "{error}"),
+            (false, Err(error)) => assert_eq!(error.kind(), StoreErrorKind::OutcomeUnknown),
+            (true, Ok(())) => panic!("it is not replaced"),
+            (false, Ok(())) => {}
+        }
+        match named.replaced.is_empty() {
+            true => old += 1,
+            false => new += 1,
+        }
+        small.check(&reader(&small.disk).view().unwrap());
+        let engine = small.open();
+        small.check_everywhere(&engine);
+        let is_named = |f: &SegmentFile| SegmentFile::holding(&named, f.number) == *f;
+        assert!(segments(&small.disk).iter().all(is_named));
+        engine.close().unwrap();
+        if !dead {
+            break;
+        }
+    }
+    assert!(old >= 3 && new >= 2, "{old} old, {new} new");
+}
+
+#[test]
+fn a_manifest_that_may_not_be_durable_takes_its_generation_with_it() {
+    let (small, engine) = filled(5);
+    engine.close().unwrap();
+    let dying = Dying::new(&small.disk);
+    let config = StoreConfig::on_disk(Arc::new(dying.clone()));
+    let engine = open(config.segment_bytes(MIN_SEGMENT_BYTES)).unwrap();
+    settle(&engine, 5);
+    let (entry, before) = write(&engine, 2, 4);
+    // Everything but the sync of the directory.
+    dying.fails_at("sync_dir");
+    let error = replace_segments(&engine, entry, before).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::OutcomeUnknown, "{error}");
+    dying.fails_at("nothing");
+    assert!((1..=5).all(|number| has(&small.disk, number)));
+    replace(&engine, 1, 4).unwrap();
+    let generations: Vec<_> = segments(&small.disk)
+        .iter()
+        .map(|file| file.generation)
+        .collect();
+    assert!(
+        generations.contains(&2) && generations.contains(&3),
+        "{generations:?}"
+    );
+    small.check_everywhere(&engine);
+    engine.close().unwrap();
+    let engine = small.open();
+    small.check_everywhere(&engine);
+    engine.close().unwrap();
+}
+
+/// Exchanges, appends, openings and readers in any order.
+#[test]
+fn whatever_is_exchanged_everything_reads_as_before() {
+    let mut random = Random::from_clock();
+    for _ in 0..4 {
+        let (mut small, mut engine) = filled(4);
+        let mut beside = reader(&small.disk);
+        let mut held = Vec::new();
+        for _ in 0..25 {
+            match random.below(8) {
+                0..3 => {
+                    let sealed = engine.sealed.lock().clone();
+                    let from = random.below(sealed.len());
+                    let to = from + random.below(sealed.len() - from);
+                    replace(&engine, sealed[from].first, sealed[to].number).unwrap();
+                }
+                3 => {
+                    let newest = engine.stats().segments;
+                    small.fill(&engine, newest + 1);
+                }
+                4 => {
+                    // A closed store maps nothing for its views that a later one takes away.
+                    held.clear();
+                    engine.close().unwrap();
+                    engine = small.open();
+                }
+                5 => held.push(engine.front.last_view()),
+                6 => held.push(beside.view().unwrap()),
+                _ => {
+                    held.truncate(random.below(3));
+                    beside = reader(&small.disk);
+                }
+            }
+            small.check(&beside.view().unwrap());
+        }
+        held.iter().for_each(|view| small.check(view));
+        held.clear();
+        small.check_everywhere(&engine);
+        engine.close().unwrap();
+        let engine = small.open();
+        let named = engine.manifest.lock().clone();
+        let files = segments(&small.disk);
+        let is_named = |f: &SegmentFile| SegmentFile::holding(&named, f.number) == *f;
+        assert!(files.iter().all(is_named), "seed {}", random.seed);
+        engine.close().unwrap();
+    }
+}
+
+#[test]
+fn exchanges_go_on_beside_appends_and_readers() {
+    let (mut small, engine) = filled(8);
+    let disk = small.disk.clone();
+    let stop = crate::sync::atomic::AtomicBool::new(false);
+    let is_over = || stop.load(crate::sync::atomic::Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut nth = 0;
+            while !is_over() {
+                let sealed = engine.sealed.lock().clone();
+                let from = nth % sealed.len();
+                let to = (from + nth % 5).min(sealed.len() - 1);
+                replace(&engine, sealed[from].first, sealed[to].number).unwrap();
+                nth += 3;
+            }
+        });
+        scope.spawn(|| {
+            let mut beside = reader(&disk);
+            let mut seen = 0;
+            while !is_over() {
+                let view = beside.view().unwrap();
+                assert!(seen <= view.position().get());
+                seen = view.position().get();
+                let events = view.query(Query::all()).unwrap();
+                let found = events.map(|event| event.unwrap().position().get());
+                assert!(found.eq(1..=seen));
+                if seen % 3 == 0 {
+                    beside = reader(&disk);
+                }
+            }
+        });
+        small.fill(&engine, 30);
+        stop.store(true, crate::sync::atomic::Ordering::SeqCst);
+    });
+    small.check_everywhere(&engine);
+    engine.close().unwrap();
+    let engine = small.open();
+    small.check_everywhere(&engine);
+    engine.close().unwrap();
+}
