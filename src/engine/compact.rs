@@ -11,6 +11,7 @@ use crate::engine::chain;
 use crate::engine::compact_plan::{CompactionPlan, Task, Work, plan};
 use crate::engine::exchange::{next_generation, replace_segments};
 use crate::engine::shared::Engine;
+use crate::engine::upkeep::Job;
 use crate::error::{Result, StoreError, StoreErrorKind};
 use crate::event::position::Position;
 use crate::index::picture::Picture;
@@ -225,6 +226,8 @@ fn run(engine: &Engine, config: &CompactionConfig, state: &JobState) {
         ),
         Err(error) => tracing::warn!(%error, "a compaction ended early"),
     }
+    // Only now: after each range it would be the same filters again.
+    engine.send(Job::Merge(0));
     engine.compacting.store(false, Ordering::Release);
     *state.outcome.lock() = Some(outcome);
     state.ended.notify_all();

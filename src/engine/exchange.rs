@@ -142,7 +142,7 @@ fn show(
     published.layers = Layers::new(all, published.layers.runs.clone());
     drop(published);
     drop(sealed);
-    runs::renew(engine);
+    runs::take_in(engine);
     gone
 }
 

@@ -84,13 +84,17 @@ pub(crate) fn keep_known(found: &mut [Arc<Run>], known: &[Arc<Run>]) {
 
 /// Takes in which runs there are to be now, and asks for those that are missing.
 pub(crate) fn renew(engine: &Engine) {
+    take_in(engine);
+    engine.send(Job::Merge(0));
+}
+
+/// Takes in which runs there are to be now; one that is missing denies nothing.
+pub(crate) fn take_in(engine: &Engine) {
     let sealed = engine.sealed.lock();
     let mut published = engine.front.published.write();
     let mut runs = over(&engine.disk, &engine.store_id, &sealed);
     keep_known(&mut runs, &published.layers.runs);
     published.layers = published.layers.with_runs(runs);
-    drop(published);
-    engine.send(Job::Merge(0));
 }
 
 /// Makes the run of a group unless it is usable, then asks for the next group.
