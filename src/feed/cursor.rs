@@ -261,7 +261,8 @@ impl Cursor {
     /// Waits until there is an event to read; `false` when the timeout passes first.
     ///
     /// # Errors
-    /// `Closed` once the store is closed and everything is read; `Corrupt` and `Io` when an event cannot be read.
+    /// `Closed` once the store is closed and everything is read; `Corrupt` and `Io` when an event cannot be read, and
+    /// `NotFound` when the store that another process writes is gone.
     pub fn wait(&mut self, timeout: Duration) -> Result<bool> {
         if self.ahead.is_some() {
             return Ok(true);
@@ -292,7 +293,8 @@ impl Cursor {
     ///
     /// # Errors
     /// `Corrupt` and `Io` when the event there cannot be read.
-    pub fn position(&self) -> Result<CursorPosition> {
+    // By `&mut`, or `Iterator::position` would be meant where the cursor itself is behind a `&mut`.
+    pub fn position(&mut self) -> Result<CursorPosition> {
         let (given, hash) = self.given;
         let front = self.reader.front();
         let position = Position::new(given.min(front.durable()));
@@ -300,6 +302,9 @@ impl Cursor {
             Some(hash) => hash,
             None => front.last_view().hash_at(position)?,
         };
+        if position == given {
+            self.given.1 = Some(hash);
+        }
         Ok(CursorPosition { position, hash })
     }
 
