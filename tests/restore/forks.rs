@@ -197,5 +197,5 @@ fn a_restore_into_what_is_there_is_refused() {
     assert_eq!(refused(&done).kind(), StoreErrorKind::Argument);
     let nothing = MemoryDisk::new();
     let error = restore_into(&nothing, &MemoryDisk::new(), Upto::End, Identity::Fork).unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Argument, "{error}");
+    assert_eq!(error.kind(), StoreErrorKind::NotFound, "{error}");
 }
