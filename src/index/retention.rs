@@ -137,7 +137,7 @@ impl fmt::Debug for RetentionMoment<'_> {
 /// use quipu::{Query, Retention};
 /// use std::time::Duration;
 ///
-/// let days = |n| Duration::from_secs(n * 86_400);
+/// let days = |n: u64| Duration::from_secs(n * 86_400);
 /// let logs = Retention::kinds(["page.viewed"]).and(Retention::older_than(days(30)));
 /// let drafts = Retention::query(Query::scope("drafts")).and(Retention::all_but_newest(1));
 /// let rule = logs.or(drafts).or(Retention::tombstoned());

@@ -41,7 +41,7 @@ impl May {
             }
             Err(error) => {
                 assert_eq!(self.earlier, None, "{what}: {error}");
-                assert_eq!(error.kind(), StoreErrorKind::Argument, "{what}: {error}");
+                assert_eq!(error.kind(), StoreErrorKind::NotFound, "{what}: {error}");
                 None
             }
         };
