@@ -105,7 +105,14 @@ pub(crate) fn find_entry(
         return Ok(Some(*entry));
     }
     match footer_entry(disk, &header.store_id, listed) {
-        Ok(entry) => Ok(Some(entry).filter(|entry| continues(entry, header, next))),
+        Ok(mut entry) => {
+            if entry.last_position < entry.first_position {
+                // An empty index tells no times.
+                entry.first_recorded = header.recorded_before;
+                entry.last_recorded = header.recorded_before;
+            }
+            Ok(Some(entry).filter(|entry| continues(entry, header, next)))
+        }
         Err(error) if is_unusable(&error) => {
             tracing::debug!(file = listed.file.name(), %error, "a segment has no usable footer");
             Ok(None)

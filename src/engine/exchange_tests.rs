@@ -312,7 +312,7 @@ fn whatever_is_exchanged_everything_reads_as_before() {
                     replace(&engine, sealed[from].first, sealed[to].number).unwrap();
                 }
                 3 => {
-                    let newest = engine.stats().segments;
+                    let newest = engine.turn.lock().tip.mark.segment;
                     small.fill(&engine, newest + 1);
                 }
                 4 => {

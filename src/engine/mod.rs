@@ -35,6 +35,8 @@ pub(crate) mod upkeep;
 #[cfg(test)]
 mod dying;
 #[cfg(test)]
+mod end_tests;
+#[cfg(test)]
 mod exchange_tests;
 #[cfg(test)]
 mod replaced_tests;

@@ -69,7 +69,7 @@ impl Small {
 
     pub(crate) fn fill(&mut self, engine: &Engine, segments: u64) {
         let payload = "x".repeat(PAYLOAD_BYTES);
-        while engine.stats().segments < segments {
+        while engine.turn.lock().tip.mark.segment < segments {
             let number = self.events.len();
             let (entity, key) = (entity(number * 31 % ENTITIES), format!("key:{number}"));
             let at = Coordinate::new(&entity, "house").unwrap();

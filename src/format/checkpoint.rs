@@ -153,7 +153,9 @@ impl Checkpoint {
             let follows =
                 position.is_none_or(|last: u64| last.checked_add(1) == Some(entry.first_position));
             let ranged = number < entry.first && entry.first <= entry.number;
-            if !ranged || !follows || entry.last_position < entry.first_position {
+            // One may be empty: that in which an earlier store of the lineage had appended nothing yet.
+            let counted = entry.first_position <= entry.last_position.saturating_add(1);
+            if !ranged || !follows || !counted {
                 return Err(OUT_OF_ORDER);
             }
             number = entry.number;

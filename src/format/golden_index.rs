@@ -171,8 +171,8 @@ fn checkpoint_that_lies_under_a_sound_checksum_is_refused() {
         (152, 2),
         (160, 0),
         (160, 2),
-        (176, 3),
-        (184, 0),
+        (176, 4),
+        (184, 3),
     ] {
         refused(at, value);
     }

@@ -87,7 +87,8 @@ pub(crate) fn read_header(
         return Ok(None);
     };
     match manifest.reach_of(&header.store_id) {
-        Some(reach) if header.first_position <= reach => Ok(Some(header)),
+        // One in which nothing was appended yet counts, too.
+        Some(reach) if header.first_position - 1 <= reach => Ok(Some(header)),
         Some(reach) => Err(goes_beyond(listed.file, reach)),
         None => Err(is_other(listed.file, &header, "another store")),
     }
