@@ -6,6 +6,7 @@ use crate::engine::exchange::{next_generation, replace_segments};
 use crate::engine::front::Front;
 use crate::engine::load;
 use crate::engine::open::{open, open_read_only};
+use crate::engine::runs;
 use crate::engine::shared::Engine;
 use crate::engine::small::{Small, settle};
 use crate::error::{Result, StoreErrorKind};
@@ -44,7 +45,10 @@ fn write(engine: &Engine, first: u64, last: u64) -> (SealedEntry, [u8; 32]) {
 
 fn replace(engine: &Engine, first: u64, last: u64) -> Result<()> {
     let (entry, digest_before) = write(engine, first, last);
-    replace_segments(engine, entry, digest_before)
+    replace_segments(engine, entry, digest_before)?;
+    // As a compaction does at its end.
+    runs::renew(engine);
+    Ok(())
 }
 
 fn segments(disk: &dyn Disk) -> Vec<SegmentFile> {
