@@ -4,12 +4,13 @@
 //! name once it was copied and proven, so that an interrupted copy goes on where it stopped; only the one in which an
 //! earlier snapshot ends grows in its place. Runs on the thread that copies, under the directory's lock.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 
 use crate::engine::open;
 use crate::error::{Result, StoreError};
 use crate::format::manifest::Manifest;
-use crate::io::{Disk, DiskLock, Entry, replace};
+use crate::io::{Disk, DiskLock, replace};
 use crate::log::apply;
 use crate::log::files::{
     LOCK, MANIFEST, SEGMENTS, SegmentFile, decode_error, read_manifest, read_small, write_manifest,
@@ -28,7 +29,7 @@ pub(crate) struct Destination {
     pub(crate) manifest: Option<Manifest>,
     /// The one that an interrupted copy was to have.
     pub(crate) unfinished: Option<Manifest>,
-    segments: Vec<Entry>,
+    segments: Files,
     _lock: Box<dyn DiskLock>,
 }
 
@@ -48,15 +49,11 @@ impl Destination {
         let manifest = read_manifest(&*disk)?;
         check(&manifest)?;
         let unfinished = read_unfinished(&*disk)?;
-        let segments = match disk.list(SEGMENTS) {
-            Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
-            listed => listed.map_err(|e| failed(&*disk, e))?,
-        };
-        if let (None, None, Some(file)) = (&manifest, &unfinished, segments.first()) {
+        let segments = Files::list(&*disk)?;
+        if let (None, None, Some(name)) = (&manifest, &unfinished, segments.0.keys().next()) {
             return Err(StoreError::argument(format!(
-                "{} holds {SEGMENTS}/{} and no {MANIFEST}; name an empty directory",
-                disk.describe(),
-                file.name
+                "{} holds {name} and no {MANIFEST}; name an empty directory",
+                disk.describe()
             )));
         }
         Ok(Self {
@@ -78,17 +75,23 @@ impl Destination {
         if left == Left::IsAnother {
             let named = |file| (self.manifest.as_ref()).is_some_and(|m| look::is_named(m, file));
             apply::remove_segments(&*self.disk, |file| !named(file))?;
-            self.segments = self.disk.list(SEGMENTS).map_err(fail)?;
+            self.segments = Files::list(&*self.disk)?;
         }
         replace(&*self.disk, UNFINISHED, &target.encode()).map_err(fail)
     }
 
     /// The length of a segment file that is there under its own name.
     pub(crate) fn bytes_of(&self, file: SegmentFile) -> Option<u64> {
-        let name = file.name();
-        let name = name.rsplit('/').next().unwrap_or_default();
-        let entry = self.segments.iter().find(|entry| entry.name == name)?;
-        entry.is_file.then_some(entry.bytes)
+        self.segments.bytes_of(file)
+    }
+
+    /// Whether a segment file belongs to the earlier snapshot, which does not end in it.
+    pub(crate) fn has_whole(&self, file: SegmentFile) -> bool {
+        let ends_later = |manifest: &Manifest| {
+            let end = manifest.end.map_or(0, |end| end.segment);
+            look::is_named(manifest, file) && file.number < end
+        };
+        self.manifest.as_ref().is_some_and(ends_later)
     }
 
     /// Puts the manifest in force, once every file that it names is durable, and removes what it does not name.
@@ -98,6 +101,30 @@ impl Destination {
         write_manifest(&*self.disk, target)?;
         apply::remove_segments(&*self.disk, |file| !look::is_named(target, file))?;
         open::remove_unfinished(&*self.disk)
+    }
+}
+
+/// The lengths of the files in a folder of segments, by name.
+#[derive(Debug, Default)]
+pub(crate) struct Files(BTreeMap<String, u64>);
+
+impl Files {
+    /// What there is; nothing if there is no folder.
+    pub(crate) fn list(disk: &dyn Disk) -> Result<Self> {
+        let entries = match disk.list(SEGMENTS) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
+            listed => listed.map_err(|e| failed(disk, e))?,
+        };
+        let files = entries.into_iter().filter(|entry| entry.is_file);
+        Ok(Self(
+            files
+                .map(|entry| (format!("{SEGMENTS}/{}", entry.name), entry.bytes))
+                .collect(),
+        ))
+    }
+
+    pub(crate) fn bytes_of(&self, file: SegmentFile) -> Option<u64> {
+        self.0.get(&file.name()).copied()
     }
 }
 
@@ -111,7 +138,7 @@ pub(crate) enum Left {
 }
 
 fn failed(disk: &dyn Disk, error: std::io::Error) -> StoreError {
-    StoreError::io(format_args!("copying to {}", disk.describe()), error)
+    StoreError::io(format_args!("copying at {}", disk.describe()), error)
 }
 
 fn read_unfinished(disk: &dyn Disk) -> Result<Option<Manifest>> {

@@ -152,7 +152,7 @@ pub struct RestoreReport {
 /// ```
 ///
 /// # Errors
-/// `Argument` when `from` is no store, when `dest` holds something else, and for a position above the last one; `Locked`
+/// `NotFound` when `from` is no store; `Argument` when `dest` holds something else, and for a position above the last one; `Locked`
 /// while `dest` is used; `Corrupt`, naming the file, when `from` is damaged; `Cancelled`; `Io` as the system says.
 pub fn restore(
     from: impl AsRef<Path>,
@@ -185,24 +185,25 @@ fn restore_from(
 ) -> Result<RestoreReport> {
     let started = Instant::now();
     for _ in 1..MAX_ATTEMPTS {
-        match make(from.clone(), &dest, &mut options, started) {
-            // Another process may have replaced a file: what it put in its place is found in a newer picture.
+        let original = Original::read(&*open::open_read_only(from.clone())?)?;
+        match make(original, &dest, &mut options, started) {
+            // A file was replaced: what is in its place is found in a newer picture.
             Err(error) if error.kind() == StoreErrorKind::NotFound => {
                 tracing::debug!(%error, "a file was replaced while it was copied; the rest is copied from what is there now");
             }
             made => return made,
         }
     }
-    make(from, &dest, &mut options, started)
+    let original = Original::read(&*open::open_read_only(from)?)?;
+    make(original, &dest, &mut options, started)
 }
 
 fn make(
-    from: StoreConfig,
+    mut original: Original,
     dest: &Arc<dyn Disk>,
     options: &mut RestoreOptions,
     started: Instant,
 ) -> Result<RestoreReport> {
-    let mut original = Original::read(&*open::open_read_only(from)?)?;
     let cut = cut_to(&mut original, options.upto)?;
     let mut destination = Destination::enter(Arc::clone(dest), |_| Ok(()))?;
     let target = target_of(&original, &destination, options.identity)?;

@@ -5,7 +5,7 @@
 
 use std::io::ErrorKind;
 
-use crate::engine::destination::Destination;
+use crate::engine::destination::{Destination, Files};
 use crate::engine::original::{Original, Part, tip_at};
 use crate::error::{Result, StoreError, StoreErrorKind};
 use crate::format::segment::SegmentHeader;
@@ -43,8 +43,6 @@ pub(crate) struct Brought {
 /// How one segment file comes to be there.
 #[derive(Debug)]
 enum Step {
-    /// It is there already, whole and proven.
-    Keep,
     /// It is there up to where the earlier snapshot ends.
     Grow { from: Tip },
     /// It is brought, the group at its end perhaps written anew.
@@ -99,43 +97,50 @@ impl<'a> Transfer<'a> {
     /// Brings every file of the original that is not there; `cut` is where the last one ends, if it is cut.
     pub(crate) fn run(mut self, cut: Option<Cut>) -> Result<Brought> {
         let works = self.plan(cut)?;
-        let left = |work: &&Work| !matches!(work.step, Step::Keep);
-        self.progress.total_bytes = works.iter().filter(left).map(Work::bytes_left).sum();
-        self.progress.total_events = works.iter().filter(left).map(Work::events_left).sum();
+        let due = works.iter().flatten();
+        self.progress.total_bytes = due.clone().map(Work::bytes_left).sum();
+        self.progress.total_events = due.map(Work::events_left).sum();
         self.tell()?;
         let mut before = None;
         for work in works {
-            before = match work.step {
-                Step::Keep => {
-                    self.brought.kept_bytes += work.bytes;
-                    None
-                }
-                _ => Some(self.bring(&work, before)?),
+            before = match work {
+                Some(work) => Some(self.bring(&work, before)?),
+                None => None,
             };
         }
         Ok(self.brought)
     }
 
-    fn plan(&self, cut: Option<Cut>) -> Result<Vec<Work>> {
-        let mut works = Vec::with_capacity(self.original.parts.len());
-        let (last, others) = match self.original.parts.split_last() {
-            Some((last, others)) => (last, others),
-            None => return Ok(works),
+    /// What is to be done for each file; nothing for one that is there.
+    fn plan(&mut self, cut: Option<Cut>) -> Result<Vec<Option<Work>>> {
+        let parts = &self.original.parts;
+        let Some((last, others)) = parts.split_last() else {
+            return Ok(Vec::new());
         };
+        let files = Files::list(&*self.original.disk)?;
+        let mut works = Vec::with_capacity(parts.len());
         for part in others {
-            works.push(self.work(part, None)?);
+            works.push(self.work(part, None, &files)?);
         }
         let cut = cut.unwrap_or(Cut {
             tip: self.original.tip,
             group: None,
         });
-        works.push(self.work(last, Some(cut))?);
+        works.push(self.work(last, Some(cut), &files)?);
         Ok(works)
     }
 
     /// What is to be done for one file, of which `end` says where it ends if that is not where the original's does.
-    fn work(&self, part: &Part, end: Option<Cut>) -> Result<Work> {
+    fn work(&mut self, part: &Part, end: Option<Cut>, files: &Files) -> Result<Option<Work>> {
         let source = &*self.original.disk;
+        if part.is_sealed && self.destination.has_whole(part.file) {
+            // Nothing of it is read: a snapshot costs what is new.
+            let there = self.destination.bytes_of(part.file);
+            if let Some(bytes) = there.filter(|_| there == files.bytes_of(part.file)) {
+                self.brought.kept_bytes += bytes;
+                return Ok(None);
+            }
+        }
         let (header, file_bytes) = proof::header_of(source, part.file)?;
         if header.first_position != part.first || header.digest_before != part.digest_before {
             return Err(StoreError::corrupt(format!(
@@ -152,27 +157,36 @@ impl<'a> Transfer<'a> {
                 (cut.tip.mark.offset, cut.group)
             }
         };
-        let step = self.step(part, &header, bytes)?;
-        let step = step.unwrap_or(Step::Bring { group });
-        Ok(Work {
+        if !self.grows(part) && self.destination.bytes_of(part.file) == Some(bytes) {
+            self.brought.kept_bytes += bytes;
+            return Ok(None);
+        }
+        let from = self.growing_from(part, &header)?;
+        let step = from.map_or(Step::Bring { group }, |from| Step::Grow { from });
+        Ok(Some(Work {
             part: *part,
             header,
             bytes,
             step,
-        })
+        }))
     }
 
-    /// What there is to go on with; `None` if the file is to be brought whole.
-    fn step(&self, part: &Part, header: &SegmentHeader, bytes: u64) -> Result<Option<Step>> {
-        let there = self.destination.bytes_of(part.file);
+    /// Whether the earlier snapshot ends in this file.
+    fn grows(&self, part: &Part) -> bool {
         let end = self.destination.manifest.as_ref().and_then(|m| m.end);
-        let Some(end) = end.filter(|end| end.segment == part.file.number && there.is_some()) else {
-            return Ok((there == Some(bytes)).then_some(Step::Keep));
+        end.is_some_and(|end| end.segment == part.file.number)
+            && self.destination.bytes_of(part.file).is_some()
+    }
+
+    /// The state at which the earlier snapshot ends, if that is in this file.
+    fn growing_from(&self, part: &Part, header: &SegmentHeader) -> Result<Option<Tip>> {
+        let end = self.destination.manifest.as_ref().and_then(|m| m.end);
+        let Some(end) = end.filter(|_| self.grows(part)) else {
+            return Ok(None);
         };
-        let from = tip_at(&end);
         let (grown, _) = proof::header_of(&*self.destination.disk, part.file)?;
         if grown == *header {
-            return Ok(Some(Step::Grow { from }));
+            return Ok(Some(tip_at(&end)));
         }
         // Without a group one header is as good as the other.
         match end.offset == GROUPS_START {
@@ -194,7 +208,7 @@ impl<'a> Transfer<'a> {
                 self.grow(work, &name, from.mark.offset)?;
                 self.prove(work, &name, *from)?
             }
-            Step::Keep | Step::Bring { .. } => {
+            Step::Bring { .. } => {
                 let (unfinished, begin) = (format!("{name}.part"), Tip::before(&work.header));
                 check_follows(&name, before, begin)?;
                 self.bring_whole(work, &unfinished)?;
@@ -355,14 +369,14 @@ impl Work {
     fn bytes_left(&self) -> u64 {
         match &self.step {
             Step::Grow { from } => self.bytes.saturating_sub(from.mark.offset),
-            Step::Keep | Step::Bring { .. } => self.bytes,
+            Step::Bring { .. } => self.bytes,
         }
     }
 
     fn events_left(&self) -> u64 {
         let before = match &self.step {
             Step::Grow { from } => from.position,
-            Step::Keep | Step::Bring { .. } => self.part.first - 1,
+            Step::Bring { .. } => self.part.first - 1,
         };
         self.part.last.saturating_sub(before)
     }

@@ -4,7 +4,7 @@ use crate::support::dice::Dice;
 use crate::support::script;
 use crate::support::times::TestClock;
 use crate::{assert_same, batch, grow, opened, read_only, restore_into, restored, upto};
-use quipu::io::MemoryDisk;
+use quipu::io::{Access, Disk, MemoryDisk};
 use quipu::prelude::*;
 use quipu::{Identity, Upto};
 use std::sync::Arc;
@@ -112,4 +112,33 @@ fn a_store_that_is_written_meanwhile_is_restored_as_far_as_it_is_durable() {
     let (dest, report) = restored(&disk, Upto::End, Identity::Fork);
     assert_eq!(report.position, durable.position);
     assert_eq!(opened(&dest).head(), durable);
+}
+
+#[test]
+fn a_damaged_original_is_refused_by_the_name_of_its_file() {
+    let disk = MemoryDisk::new();
+    let store = opened(&disk);
+    let mut dice = Dice::new(61);
+    while store.stats().segments < 3 {
+        grow(&store, &mut dice, 20);
+    }
+    store.close().unwrap();
+    for number in 1..=2 {
+        let name = format!("segments/{number:010}.seg");
+        let flip = || {
+            let file = disk.open(&name, Access::Write).unwrap();
+            let mut byte = [0];
+            file.read_at(&mut byte, 100_000).unwrap();
+            file.write_at(&[byte[0] ^ 1], 100_000).unwrap();
+        };
+        flip();
+        let dest = MemoryDisk::new();
+        let error = restore_into(&disk, &dest, Upto::End, Identity::Fork).unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
+        assert!(error.to_string().starts_with(&name), "{error}");
+        assert!(read_only(&dest).is_err(), "a half restore opened");
+        flip();
+        restore_into(&disk, &dest, Upto::End, Identity::Fork).unwrap();
+        assert_same(&opened(&dest).view(), &read_only(&disk).unwrap().view());
+    }
 }

@@ -416,3 +416,29 @@ fn bytes_behind_the_end_of_a_snapshot_do_not_count() {
         end.position.get() + 3
     );
 }
+
+#[test]
+fn nothing_is_read_of_what_an_earlier_snapshot_has() {
+    let (disk, dest) = (MemoryDisk::new(), MemoryDisk::new());
+    let store = store_on(&disk);
+    snapshot(&store, &dest);
+    store.close().unwrap();
+    let opened_files = Arc::new(Mutex::new(std::collections::BTreeSet::new()));
+    let seen = Arc::clone(&opened_files);
+    let noted = move |disk: &MemoryDisk| {
+        let seen = Arc::clone(&seen);
+        Ruled::new(disk.clone(), move |call| {
+            if call.op == Op::Open && call.name.ends_with(".seg") {
+                seen.lock().unwrap().insert(call.name.to_owned());
+            }
+            Ok(())
+        })
+    };
+    let store = opened(noted(&disk)).unwrap();
+    append(&store, 2, 10);
+    opened_files.lock().unwrap().clear();
+    snapshot(&store, &noted(&dest));
+    let names = std::mem::take(&mut *opened_files.lock().unwrap());
+    assert_eq!(names.len(), 1, "{names:?}");
+    assert_prefix(&read_only(dest).unwrap(), &store);
+}
