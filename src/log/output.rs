@@ -14,8 +14,8 @@ use crate::sync::Arc;
 const PIECE_BYTES: usize = 1024 * 1024;
 /// How many pieces may wait to be written.
 const PIECES_UNDER_WAY: usize = 2;
-/// How much is written between two syncs, in bytes, so that a sync of the log never waits behind more than this.
-const SYNC_BYTES: u64 = 8 * 1024 * 1024;
+/// How much is written between two syncs, in bytes, so that a sync of the log does not wait behind much more.
+const SYNC_BYTES: u64 = 1024 * 1024;
 
 /// The file being written.
 pub(crate) struct Output {
