@@ -1,6 +1,7 @@
 //! Snapshots and forks as files: what lies behind the end never counts, and an earlier store's files only so far.
 
 use crate::engine::chain::read_checkpoint;
+use crate::engine::compact::{self, CompactionConfig};
 use crate::engine::dying::Dying;
 use crate::engine::exchange::{next_generation, replace_segments};
 use crate::engine::front::Front;
@@ -303,4 +304,28 @@ fn a_snapshot_that_ends_with_a_replacement_goes_on_behind_it() {
     let engine = small.open();
     small.check_everywhere(&engine);
     engine.close().unwrap();
+}
+
+#[test]
+fn a_compaction_takes_in_what_an_earlier_store_left_empty() {
+    let (mut small, tip) = cut_before(3, 3);
+    forked(&small, &tip, tip.position);
+    let engine = small.open();
+    small.fill(&engine, 6);
+    settle(&engine, 5);
+    let whole = engine.sealed.lock().clone();
+    assert!(whole[2].last_position < whole[2].first_position);
+    small.check_everywhere(&engine);
+    engine.close().unwrap();
+    let larger = config(small.disk.clone()).segment_bytes(16 * MIN_SEGMENT_BYTES);
+    let engine = open(larger).unwrap();
+    let merging = CompactionConfig::new();
+    compact::start(&engine, merging).unwrap().wait().unwrap();
+    assert_eq!(engine.sealed.lock().len(), 1);
+    small.check_everywhere(&engine);
+    engine.close().unwrap();
+    let engine = small.open();
+    small.check_everywhere(&engine);
+    engine.close().unwrap();
+    small.check(&reader(&small.disk).unwrap().view().unwrap());
 }

@@ -23,7 +23,7 @@ pub(crate) fn next_generation(engine: &Engine) -> u64 {
 /// Puts the sealed file of `entry` in the place of those that it stands for; `digest_before` is the running digest
 /// before its first event.
 ///
-/// The file must be durable under its name.
+/// The file must be durable under its name. Runs that are stale by it deny nothing until upkeep is asked to merge.
 ///
 /// # Errors
 /// `Argument` when the range does not consist of whole sealed files, or the file does not hold their events. `Io` when
