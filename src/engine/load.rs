@@ -83,6 +83,8 @@ struct Tail {
     base: Option<(Sidx, Tip)>,
     live: LiveIndex,
     tip: Tip,
+    /// How far the space behind it was zero-filled.
+    filled: u64,
 }
 
 impl Tail {
@@ -308,6 +310,7 @@ fn walk_tail(
         base,
         live,
         tip: scan.tip,
+        filled: scan.tip.mark.offset,
     })
 }
 
@@ -421,10 +424,17 @@ fn lay_out(
         base,
         live,
         tip,
+        filled,
     } = tail;
     let planned = planned_bytes(header.number, config.segment_bytes);
     let mut live_digest = header.digest_before;
-    let active = Active::reopen(Arc::clone(disk), file, header, tip.mark.offset, planned)?;
+    let active = Active::reopen(
+        Arc::clone(disk),
+        file,
+        header,
+        (tip.mark.offset, filled),
+        planned,
+    )?;
     let mut layers = chain::layers_of(disk, &sealed);
     if let Some((index, base_tip)) = base {
         live_digest = base_tip.digest;
@@ -481,6 +491,7 @@ fn begin_segment(
     let active = Active::start(Arc::clone(disk), spare, header)?;
     active.file.sync_all().map_err(fail)?;
     Ok(Tail {
+        filled: active.filled,
         file: active.file,
         header,
         base: None,

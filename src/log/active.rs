@@ -106,7 +106,8 @@ pub(crate) struct Active {
     pub(crate) header: SegmentHeader,
     pub(crate) segment: Arc<Segment>,
     pub(crate) final_bytes: u64,
-    filled: u64,
+    /// How far its space was zero-filled.
+    pub(crate) filled: u64,
 }
 
 impl Active {
@@ -141,12 +142,12 @@ impl Active {
         })
     }
 
-    /// Goes on in a segment that was found; what follows `end` is zero or nothing.
+    /// Goes on in a segment that was found; what follows `end` is zero or nothing, and as far as `filled` on the disk.
     pub(crate) fn reopen(
         disk: Arc<dyn Disk>,
         file: Arc<dyn DiskFile>,
         header: SegmentHeader,
-        end: u64,
+        (end, filled): (u64, u64),
         planned: u64,
     ) -> Result<Self> {
         let fail = |e| {
@@ -168,7 +169,7 @@ impl Active {
             final_bytes,
         )?);
         let filled = if disk.preallocates() {
-            end
+            filled
         } else {
             final_bytes
         };
