@@ -63,7 +63,7 @@ impl View {
     /// The events of one story, first to last: those of this correlation, and the event whose id it is.
     ///
     /// # Errors
-    /// None for now; reading them may fail.
+    /// None; reading the events may fail.
     pub fn story(&self, correlation: impl Into<CorrelationId>) -> Result<EventRefs<'_>> {
         self.query(Query::correlation(correlation))
     }
