@@ -13,13 +13,11 @@ use crate::format::manifest::Manifest;
 use crate::io::{Disk, DiskLock, replace};
 use crate::log::apply;
 use crate::log::files::{
-    LOCK, MANIFEST, SEGMENTS, SegmentFile, decode_error, read_manifest, read_small, write_manifest,
+    LOCK, MANIFEST, SEGMENTS, SegmentFile, UNFINISHED, decode_error, read_manifest, read_small,
+    write_manifest,
 };
 use crate::log::look;
 use crate::sync::Arc;
-
-/// What will be the manifest, while the files that it names are brought.
-const UNFINISHED: &str = "manifest.part";
 
 /// A directory that holds a copy, a part of one, or nothing.
 #[derive(Debug)]

@@ -24,7 +24,8 @@ use crate::index::run::Run;
 use crate::index::sidx::Sidx;
 use crate::io::{Access, Disk, DiskFile, Entry, Overlay};
 use crate::log::files::{
-    HINT, MANIFEST, SEGMENTS, SegmentFile, decode_error, read_hint, read_manifest, read_small,
+    HINT, MANIFEST, SEGMENTS, SegmentFile, UNFINISHED, UNFINISHED_COPY, decode_error, read_hint,
+    read_manifest, read_small,
 };
 use crate::log::look::{self, Listed};
 use crate::log::plan::{Damage, TailEvidence, Verdict, judge, proven, proven_by};
@@ -554,12 +555,17 @@ fn manifest_of(disk: &dyn Disk) -> Result<Manifest> {
         }
     };
     let Some(manifest) = read_manifest(disk)? else {
-        return Err(match files.iter().any(|entry| entry.name == HINT) {
-            true => StoreError::corrupt(format!(
+        let has = |name: &str| files.iter().any(|entry| entry.name == name);
+        return Err(match (has(HINT), has(UNFINISHED)) {
+            (true, _) => StoreError::corrupt(format!(
                 "{MANIFEST} is missing in {}; restore it from a copy",
                 disk.describe()
             )),
-            false => none_yet(&format!("it holds no {MANIFEST}")),
+            (false, true) => StoreError::not_found(format!(
+                "there is no store in {}: {UNFINISHED_COPY}",
+                disk.describe()
+            )),
+            (false, false) => none_yet(&format!("it holds no {MANIFEST}")),
         });
     };
     Ok(manifest)

@@ -19,7 +19,10 @@ use crate::format::manifest::Manifest;
 use crate::io::{Disk, DiskLock, LockError};
 use crate::log::active::planned_bytes;
 use crate::log::apply;
-use crate::log::files::{HINT, HintFile, LOCK, MANIFEST, SEGMENTS, read_manifest, write_manifest};
+use crate::log::files::{
+    HINT, HintFile, LOCK, MANIFEST, SEGMENTS, UNFINISHED, UNFINISHED_COPY, read_manifest,
+    write_manifest,
+};
 use crate::log::look;
 use crate::options::StoreConfig;
 use crate::sync::atomic::{AtomicBool, AtomicUsize};
@@ -105,9 +108,16 @@ fn refuse_strangers(disk: &dyn Disk) -> Result<()> {
     else {
         return Ok(());
     };
-    if entries.iter().any(|entry| entry.name == HINT) {
+    let has = |name: &str| entries.iter().any(|entry| entry.name == name);
+    if has(HINT) {
         return Err(StoreError::corrupt(format!(
             "{MANIFEST} is missing in {}; restore it from a copy",
+            disk.describe()
+        )));
+    }
+    if has(UNFINISHED) {
+        return Err(StoreError::argument(format!(
+            "{} is not a store: {UNFINISHED_COPY}",
             disk.describe()
         )));
     }

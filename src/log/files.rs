@@ -16,6 +16,10 @@ use crate::log::scan::Tip;
 use crate::sync::Arc;
 
 pub(crate) const MANIFEST: &str = "manifest";
+/// What will be the manifest of a copy, while the files that it names are brought.
+pub(crate) const UNFINISHED: &str = "manifest.part";
+/// What is said of a directory that has that file and no manifest, and what to do.
+pub(crate) const UNFINISHED_COPY: &str = "it holds a copy that is not finished; take the snapshot again, or ask for the restore again, into the same directory, or name another one";
 pub(crate) const SEGMENTS: &str = "segments";
 pub(crate) const HINT: &str = "hint";
 pub(crate) const CHECKPOINT: &str = "checkpoint";

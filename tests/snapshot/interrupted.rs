@@ -96,6 +96,36 @@ fn cut_everywhere(seed: u64, has_earlier: bool) {
 }
 
 #[test]
+fn a_half_copy_says_what_it_is_and_what_to_do() {
+    let store = opened(MemoryDisk::new()).unwrap();
+    append(&store, 20, 1000);
+    let dest = MemoryDisk::new();
+    let ruled = Ruled::new(dest.clone(), |call| match call.name {
+        "manifest.tmp" => Err(io::Error::other("it fails on purpose")),
+        _ => Ok(()),
+    });
+    taken(&store, &ruled).unwrap_err();
+    let asked = [
+        (read_only(dest.clone()), StoreErrorKind::NotFound),
+        (opened(dest.clone()), StoreErrorKind::Argument),
+    ];
+    for (opened, kind) in asked {
+        let error = opened.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        let words = [
+            "a copy that is not finished",
+            "take the snapshot again",
+            "the restore again",
+        ];
+        for words in words {
+            assert!(error.to_string().contains(words), "{words:?} in {error}");
+        }
+    }
+    snapshot(&store, &dest);
+    assert_prefix(&opened(dest).unwrap(), &store);
+}
+
+#[test]
 fn a_power_cut_at_any_call_of_a_first_snapshot_leaves_nothing_or_all() {
     cut_everywhere(1, false);
 }
