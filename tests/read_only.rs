@@ -4,6 +4,8 @@ mod support;
 
 #[path = "read_only/beside.rs"]
 mod beside;
+#[path = "read_only/compactions.rs"]
+mod compactions;
 #[path = "read_only/damage.rs"]
 mod damage;
 #[path = "read_only/races.rs"]

@@ -254,17 +254,23 @@ impl Follower {
     /// is taken away again, and the log goes on in the one before it.
     fn enter_up_to(&mut self, segment: u64, entries: &[SealedEntry]) -> Result<()> {
         while self.tip.mark.segment < segment {
-            let file = SegmentFile::holding(&self.manifest, self.tip.mark.segment + 1);
-            let next = chain::header_of(&*self.disk, self.find(file)?, &self.manifest)?;
-            self.finish(&next, entries)?;
-            if let Some(header) = self.header.filter(|header| !self.is_sealed(header)) {
-                self.unsealed.push((header, next));
-            }
-            self.full_bytes += self.tip.mark.offset;
-            self.tip = Tip::before(&next);
-            self.header = Some(next);
-            self.file = None;
+            let entered = self.enter_next(entries);
+            entered.or_else(|error| self.enter_replaced(error, entries))?;
         }
+        Ok(())
+    }
+
+    fn enter_next(&mut self, entries: &[SealedEntry]) -> Result<()> {
+        let file = SegmentFile::holding(&self.manifest, self.tip.mark.segment + 1);
+        let next = chain::header_of(&*self.disk, self.find(file)?, &self.manifest)?;
+        self.finish(&next, entries)?;
+        if let Some(header) = self.header.filter(|header| !self.is_sealed(header)) {
+            self.unsealed.push((header, next));
+        }
+        self.full_bytes += self.tip.mark.offset;
+        self.tip = Tip::before(&next);
+        self.header = Some(next);
+        self.file = None;
         Ok(())
     }
 

@@ -33,6 +33,28 @@ impl Follower {
         self.look()
     }
 
+    /// Enters the next segment once more where files were replaced meanwhile, and keeps what was read before them: who
+    /// began again would meet a compaction that goes ahead of it each time.
+    pub(super) fn enter_replaced(
+        &mut self,
+        mut error: StoreError,
+        entries: &[SealedEntry],
+    ) -> Result<()> {
+        for _ in 1..MAX_REFRESH_ATTEMPTS {
+            let manifest = self.manifest_now()?;
+            if manifest == self.manifest || !self.exchange(&manifest).unwrap_or_default() {
+                break;
+            }
+            self.is_exchanged = true;
+            tracing::debug!(%error, "a file was replaced before it was read; its replacement is read");
+            match self.enter_next(entries) {
+                Ok(()) => return Ok(()),
+                Err(again) => error = again,
+            }
+        }
+        Err(error)
+    }
+
     fn manifest_now(&self) -> Result<Manifest> {
         match read_manifest(&*self.disk)? {
             Some(manifest) if manifest.store_id == self.manifest.store_id => Ok(manifest),
@@ -71,16 +93,18 @@ impl Follower {
         Ok(())
     }
 
-    /// Puts replacements in the place of what they replace; says no, and changes nothing, if that is not all that is
-    /// new, or if what was read does not go beyond them.
+    /// Puts replacements in the place of what they replace, and looks at none of which nothing was read; says no, and
+    /// changes nothing, if that is not all that is new, or if what was read ends inside of one.
     fn exchange(&mut self, manifest: &Manifest) -> Result<bool> {
         let unchanged = Manifest {
             generation: manifest.generation,
             replaced: manifest.replaced.clone(),
             ..self.manifest.clone()
         };
+        let is_read = |range: &Replaced| range.first <= self.tip.mark.segment;
         let known = |range: &Replaced| self.manifest.replaced.contains(range);
-        let new: Vec<_> = manifest.replaced.iter().filter(|r| !known(r)).collect();
+        let new = manifest.replaced.iter();
+        let new: Vec<_> = new.filter(|r| is_read(r) && !known(r)).collect();
         let in_memory = |range: &Replaced| {
             let mut unsealed = self.unsealed.iter();
             range.last >= self.tip.mark.segment || unsealed.any(|(h, _)| range.contains(h.number))
