@@ -8,6 +8,8 @@ mod compacted;
 mod interrupted;
 #[path = "snapshot/load.rs"]
 mod load;
+#[path = "snapshot/reopened.rs"]
+mod reopened;
 #[path = "snapshot/whole.rs"]
 mod whole;
 

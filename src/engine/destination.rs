@@ -7,16 +7,19 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 
+use crate::engine::chain;
 use crate::engine::open;
 use crate::error::{Result, StoreError};
-use crate::format::manifest::Manifest;
+use crate::format::manifest::{Manifest, SnapshotEnd};
 use crate::io::{Disk, DiskLock, replace};
 use crate::log::apply;
 use crate::log::files::{
-    LOCK, MANIFEST, SEGMENTS, SegmentFile, UNFINISHED, decode_error, read_manifest, read_small,
-    write_manifest,
+    CHECKPOINT, HINT, LOCK, MANIFEST, SEGMENTS, SegmentFile, UNFINISHED, decode_error,
+    read_manifest, read_small, write_manifest,
 };
 use crate::log::look;
+use crate::log::plan;
+use crate::log::proof;
 use crate::sync::Arc;
 
 /// A directory that holds a copy, a part of one, or nothing.
@@ -63,6 +66,53 @@ impl Destination {
         })
     }
 
+    /// Where the earlier snapshot ends: as its manifest says, or where its log does if it was opened for writing and closed.
+    pub(crate) fn end(&self) -> Result<Option<SnapshotEnd>> {
+        let Some(manifest) = &self.manifest else {
+            return Ok(None);
+        };
+        if manifest.end.is_some() {
+            return Ok(manifest.end);
+        }
+        let Some((closed, _)) = chain::read_checkpoint(&*self.disk, &manifest.store_id)? else {
+            return Ok(None);
+        };
+        let end = plan::proven(None, Some(&closed));
+        // Closing cuts the last file and takes the next one away; whatever a writer did since has made it longer.
+        let last = SegmentFile::original(end.segment);
+        let is_closed = self.segments.newest() == Some(last);
+        let is_closed = is_closed && self.bytes_of(last) == Some(end.offset);
+        Ok(is_closed.then_some(SnapshotEnd {
+            segment: end.segment,
+            offset: end.offset,
+            position: closed.last_position,
+            sequence: closed.last_group_sequence,
+            recorded_at: closed.last_recorded,
+            digest: closed.digest,
+            checksum: closed.last_group_checksum,
+        }))
+    }
+
+    /// Makes a snapshot again of a store that was opened for writing and closed, by giving it an end.
+    ///
+    /// Replacements that are not those of the store in `source` are brought from there.
+    pub(crate) fn put_end(&mut self, end: SnapshotEnd, source: &dyn Disk) -> Result<()> {
+        let Some(manifest) = self.manifest.as_mut().filter(|m| m.end.is_none()) else {
+            return Ok(());
+        };
+        manifest.generation += 1;
+        manifest.end = Some(end);
+        write_manifest(&*self.disk, manifest)?;
+        for file in manifest.replaced.iter().map(SegmentFile::from) {
+            let header = |disk: &dyn Disk| proof::header_of(disk, file).ok();
+            // Each replacement has a salt of its own in its header.
+            if header(&*self.disk) != header(source) {
+                self.segments.0.remove(&file.name());
+            }
+        }
+        Ok(())
+    }
+
     /// Says what is being copied. What an interrupted copy of something else left is taken away before.
     pub(crate) fn begin(&mut self, target: &Manifest, left: Left) -> Result<()> {
         let fail = |e| failed(&*self.disk, e);
@@ -70,6 +120,13 @@ impl Destination {
             .create_dir(SEGMENTS)
             .and_then(|()| self.disk.sync_dir(""))
             .map_err(fail)?;
+        // What a writer left tells of a log without an end.
+        for name in [CHECKPOINT, HINT] {
+            match self.disk.remove(name) {
+                Err(e) if e.kind() != ErrorKind::NotFound => return Err(fail(e)),
+                _ => {}
+            }
+        }
         if left == Left::IsAnother {
             let named = |file| (self.manifest.as_ref()).is_some_and(|m| look::is_named(m, file));
             apply::remove_segments(&*self.disk, |file| !named(file))?;
@@ -123,6 +180,15 @@ impl Files {
 
     pub(crate) fn bytes_of(&self, file: SegmentFile) -> Option<u64> {
         self.0.get(&file.name()).copied()
+    }
+
+    /// The segment with the highest number.
+    fn newest(&self) -> Option<SegmentFile> {
+        let segments = self.0.keys().filter_map(|name| {
+            let name = name.strip_prefix(SEGMENTS)?.strip_prefix('/')?;
+            SegmentFile::parse(name, "seg")
+        });
+        segments.max_by_key(|file| file.number)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::engine::transfer::{Brought, Copying, Transfer};
 use crate::error::{Result, StoreError, StoreErrorKind};
 use crate::event::digest::Digest;
 use crate::event::position::Position;
-use crate::format::manifest::Manifest;
+use crate::format::manifest::{Manifest, SnapshotEnd};
 use crate::io::Disk;
 use crate::options::{Control, Listening, Progress, StoreConfig};
 use crate::sync::Arc;
@@ -143,7 +143,10 @@ fn take(
 ) -> Result<SnapshotReport> {
     let check = |manifest: &Option<Manifest>| check_same_store(original, &**disk, manifest);
     let mut destination = Destination::enter(Arc::clone(disk), check)?;
-    let generation = check_history(original, &destination)?;
+    if let Some(end) = check_history(original, &destination)? {
+        destination.put_end(end, &*original.disk)?;
+    }
+    let generation = (destination.manifest.as_ref()).map_or(0, |manifest| manifest.generation);
     let target = Manifest {
         generation: generation + 1,
         replaced: original.replaced(),
@@ -196,8 +199,8 @@ fn check_same_store(
     }
 }
 
-/// Refuses what is not an earlier snapshot of the same history; else the generation of its manifest.
-fn check_history(original: &Original, destination: &Destination) -> Result<u64> {
+/// Refuses what is not an earlier snapshot of the same history; else where that ends.
+fn check_history(original: &Original, destination: &Destination) -> Result<Option<SnapshotEnd>> {
     let refused = |what: &str| {
         Err(StoreError::argument(format!(
             "{} {what}; name an empty directory, or an earlier snapshot of this store",
@@ -205,13 +208,13 @@ fn check_history(original: &Original, destination: &Destination) -> Result<u64> 
         )))
     };
     let Some(manifest) = &destination.manifest else {
-        return Ok(0);
+        return Ok(None);
     };
-    let Some(end) = &manifest.end else {
-        return refused("is a store that was opened for writing");
+    let Some(end) = destination.end()? else {
+        return refused("was opened for writing and not closed: open and close it, and try again");
     };
-    match original.continues(end)? && manifest.lineage == original.manifest.lineage {
-        true => Ok(manifest.generation),
+    match original.continues(&end)? && manifest.lineage == original.manifest.lineage {
+        true => Ok(Some(end)),
         false if end.position > original.tip.position => {
             refused("holds events that this store does not have")
         }

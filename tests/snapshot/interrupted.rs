@@ -61,22 +61,34 @@ impl May {
     }
 }
 
+/// What is in the directory before.
+#[derive(Clone, Copy, PartialEq)]
+enum Before {
+    Nothing,
+    Snapshot,
+    /// A snapshot that was opened for writing and closed.
+    Opened,
+}
+
 /// A store whose snapshot `earlier` ends in a segment that is full and sealed since.
-fn store_with_earlier(earlier: Option<&PowerDisk>) -> May {
+fn store_with_earlier(before: Before, disk: &PowerDisk) -> May {
     let store = opened(MemoryDisk::new()).unwrap();
     append(&store, 20, 1000);
-    let earlier = earlier.map(|disk| {
+    let earlier = (before != Before::Nothing).then(|| {
         snapshot(&store, disk);
         store.head()
     });
+    if before == Before::Opened {
+        opened(disk.clone()).unwrap().close().unwrap();
+    }
     fill_segment(&store);
     append(&store, 20, 1000);
     May { store, earlier }
 }
 
-fn cut_everywhere(seed: u64, has_earlier: bool) {
+fn cut_everywhere(seed: u64, before: Before) {
     let power = PowerDisk::new(true);
-    let may = Arc::new(store_with_earlier(has_earlier.then_some(&power)));
+    let may = Arc::new(store_with_earlier(before, &power));
     let (disk, held, calls) = (power.clone(), Arc::clone(&may), AtomicU64::new(0));
     let ruled = Ruled::new(power, move |call| {
         if changes(call.op) {
@@ -127,17 +139,18 @@ fn a_half_copy_says_what_it_is_and_what_to_do() {
 
 #[test]
 fn a_power_cut_at_any_call_of_a_first_snapshot_leaves_nothing_or_all() {
-    cut_everywhere(1, false);
+    cut_everywhere(1, Before::Nothing);
 }
 
 #[test]
 fn a_power_cut_at_any_call_of_a_later_snapshot_leaves_the_earlier_one_or_the_new() {
-    cut_everywhere(2, true);
+    cut_everywhere(2, Before::Snapshot);
+    cut_everywhere(3, Before::Opened);
 }
 
-fn fail_everywhere(has_earlier: bool) {
+fn fail_everywhere(before: Before) {
     let power = PowerDisk::new(true);
-    let may = store_with_earlier(has_earlier.then_some(&power));
+    let may = store_with_earlier(before, &power);
     let base = Image::of(&power);
     for failing in 0.. {
         let dest = base.disk();
@@ -163,12 +176,13 @@ fn fail_everywhere(has_earlier: bool) {
 
 #[test]
 fn any_call_of_a_first_snapshot_may_fail() {
-    fail_everywhere(false);
+    fail_everywhere(Before::Nothing);
 }
 
 #[test]
 fn any_call_of_a_later_snapshot_may_fail() {
-    fail_everywhere(true);
+    fail_everywhere(Before::Snapshot);
+    fail_everywhere(Before::Opened);
 }
 
 /// Two branches of one store, whose later segments have the same lengths: an interrupted snapshot of one of them must not
