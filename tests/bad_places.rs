@@ -1,5 +1,7 @@
 //! Directories that are no store, stores of a later day, forbidden and full disks.
 
+#[path = "bad_places/full.rs"]
+mod full;
 #[path = "support/ruled.rs"]
 mod ruled;
 

@@ -211,8 +211,12 @@ impl<'a> Transfer<'a> {
             Step::Bring { .. } => {
                 let (unfinished, begin) = (format!("{name}.part"), Tip::before(&work.header));
                 check_follows(&name, before, begin)?;
-                self.bring_whole(work, &unfinished)?;
-                let tip = self.prove(work, &unfinished, begin)?;
+                let brought = self.bring_whole(work, &unfinished);
+                let proven = brought.and_then(|()| self.prove(work, &unfinished, begin));
+                let tip = proven.inspect_err(|_| {
+                    // Nothing goes on from it, and its space may be what is missing.
+                    let _ = disk.remove(&unfinished);
+                })?;
                 disk.rename(&unfinished, &name)
                     .map_err(|e| writing(disk, &name, e))?;
                 tip
