@@ -64,6 +64,7 @@ pub struct RetentionMoment<'a> {
     now: Timestamp,
     picture: Picture<'a>,
     ends: RefCell<HashMap<Box<str>, StreamEnd>>,
+    most_ends: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -79,6 +80,7 @@ impl<'a> RetentionMoment<'a> {
             now,
             picture,
             ends: RefCell::default(),
+            most_ends: MAX_REMEMBERED_STREAMS,
         }
     }
 
@@ -115,7 +117,8 @@ impl<'a> RetentionMoment<'a> {
             is_closed: head.is_some_and(|head| head.is_closed),
         };
         let mut ends = self.ends.borrow_mut();
-        if ends.len() >= MAX_REMEMBERED_STREAMS {
+        if ends.len() >= self.most_ends {
+            // They are looked up again: the picture is one moment's, so that the answer is the same.
             ends.clear();
         }
         ends.insert(entity.into(), end);
@@ -278,4 +281,35 @@ impl RetentionPredicate for Retention {
 fn before(now: Timestamp, age: Duration) -> Timestamp {
     let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
     Timestamp::from_nanos(now.as_nanos().saturating_sub(age))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::emptied_tests::view;
+
+    /// Two entities take turns up to revision 20 each; of some events, the last of one stream among them, stubs are left.
+    #[test]
+    fn what_must_stay_stays_however_few_streams_are_remembered() {
+        let view = view();
+        let rule = Retention::all_but_newest(5);
+        for most_ends in [1, 2, MAX_REMEMBERED_STREAMS] {
+            let moment = RetentionMoment {
+                most_ends,
+                ..RetentionMoment::new(Timestamp::default(), view.picture())
+            };
+            let (mut went, mut stayed) = (0, 0);
+            for event in view.query(Query::all()).unwrap() {
+                let event = event.unwrap();
+                let goes = rule.may_go(&event, &moment).unwrap();
+                assert_eq!(goes, event.revision().get() <= 15, "{event:?}");
+                assert!(moment.ends.borrow().len() <= most_ends);
+                match goes {
+                    true => went += 1,
+                    false => stayed += 1,
+                }
+            }
+            assert_eq!((went, stayed), (20, 7));
+        }
+    }
 }
