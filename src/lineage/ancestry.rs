@@ -23,7 +23,7 @@ impl View {
     /// that is a parent of one that was given: the width of the graph, not its length.
     ///
     /// An event that retention removed is passed over, and so is what led to it and to no kept event that is found: its
-    /// stub does not name its parents.
+    /// stub does not name its parents. [`Ancestors::removed`] counts them.
     ///
     /// ```
     /// use quipu::prelude::*;
@@ -54,26 +54,29 @@ impl View {
         Ok(Ancestors {
             view: self.clone(),
             left: limit,
+            removed: 0,
             frontier,
         })
     }
 
     /// Whether the first event caused the second, directly or through others; an event did not cause itself.
     ///
-    /// It looks at ancestors of the second that come after the first, and stops when there are no more. It finds no way
-    /// through events that retention removed; the first may be one itself.
+    /// It looks at ancestors of the second that come after the first, and stops when there are no more. The first may be
+    /// one that retention removed.
     ///
     /// # Errors
-    /// `NotFound` when one of them is not in this view or retention removed the second, so that nothing is known of its
-    /// causes; `Corrupt` when an event on the way is damaged.
+    /// `NotFound` when one of them is not in this view, and when it cannot be told: retention removed the second, or one of
+    /// its ancestors that came after the first, whose causes went with it, and no other way leads to the first. `Corrupt`
+    /// when an event on the way is damaged.
     pub fn is_ancestor(&self, a: impl Into<EventId>, b: impl Into<EventId>) -> Result<bool> {
         let picture = self.picture();
         let wanted = position_of(&picture, a.into())?;
         let caused = position_of(&picture, b.into())?;
         picture.at(caused)?;
-        let mut frontier = BTreeSet::from([caused]);
+        let (mut frontier, mut removed) = (BTreeSet::from([caused]), None);
         while let Some(position) = frontier.pop_last().filter(|position| *position > wanted) {
             let Some(hit) = picture.event_at(position)? else {
+                removed = Some(position);
                 continue;
             };
             for parent in parents_of(&picture, &hit.event) {
@@ -85,7 +88,12 @@ impl View {
                 }
             }
         }
-        Ok(false)
+        match removed {
+            None => Ok(false),
+            Some(position) => Err(StoreError::not_found(format!(
+                "whether event {wanted} led to event {caused} cannot be told: event {position} on the way was removed by retention"
+            ))),
+        }
     }
 
     /// The best common ancestors of two events, by ascending position: of what led to both, that which led to no other such
@@ -93,7 +101,8 @@ impl View {
     ///
     /// There is one, or none, where history only splits; two and more where branches were merged crosswise. Memory is the
     /// width of the graph, as for [`View::walk_ancestors`]. An event that retention removed is never one, nor is what is
-    /// reached through it alone.
+    /// reached through it alone: they are the best that kept events tell of, and where one led to another through removed
+    /// events alone, both are given.
     ///
     /// ```
     /// use quipu::prelude::*;
@@ -172,15 +181,23 @@ pub struct Ancestors {
     view: View,
     /// More than 0 as long as the frontier is not empty.
     left: usize,
+    removed: u64,
     /// The positions of parents whose turn has not come.
     frontier: BTreeSet<u64>,
 }
 
 impl Ancestors {
+    /// How many ancestors that retention removed were passed over so far; what led to them may be missing, too.
+    #[must_use]
+    pub fn removed(&self) -> u64 {
+        self.removed
+    }
+
     fn advance(&mut self) -> Result<Option<Event>> {
         let picture = self.view.picture();
         while let Some(position) = self.frontier.pop_last() {
             let Some(hit) = picture.event_at(position)? else {
+                self.removed += 1;
                 continue;
             };
             self.left -= 1;

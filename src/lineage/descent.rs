@@ -22,8 +22,9 @@ impl View {
     /// They are looked for as they are asked for; what is not among them is not touched, however long the log is. Memory is
     /// some 24 bytes for each event that was given and has more children to come.
     ///
-    /// The event may be one that retention removed: it is still a parent. Removed descendants are passed over, and what
-    /// they led to is among those that are given only where it is reached through kept events, too.
+    /// The event may be one that retention removed: it is still a parent. Removed descendants are not among those that are
+    /// given, nor is what they led to where it is not reached through kept events, too: a stub does not name its parents, so
+    /// that nothing is left to tell that they were descendants.
     ///
     /// ```
     /// use quipu::prelude::*;
@@ -61,6 +62,9 @@ impl View {
     }
 
     /// The events of one story, first to last: those of this correlation, and the event whose id it is.
+    ///
+    /// Those that retention removed are not among them, and a stub does not say which story it was of. What was appended
+    /// later with a removed event as its first parent, and no correlation of its own, is of the story that its id names.
     ///
     /// # Errors
     /// None; reading the events may fail.

@@ -21,7 +21,7 @@ use crate::index::model::Random;
 use crate::index::read_options::ReadOptions;
 use crate::index::view::{Head, View};
 use crate::io::{Access, Disk, MemoryDisk, read_exact_at, write_all_at};
-use crate::log::event::EventRef;
+use crate::log::event::{Event, EventRef};
 use crate::log::files::SegmentFile;
 use crate::log::stubbing::leave_stubs;
 use crate::options::{MIN_SEGMENT_BYTES, StoreConfig};
@@ -343,12 +343,12 @@ fn replayed(world: &World, sent: &Sent) -> Vec<Receipt> {
     receipts.collect()
 }
 
-/// What leads to an event through kept events alone, of which each is given once.
+/// What leads to an event through kept events alone, each once and nearest first; removed ones are met and lead no further.
 fn causes(world: &World, of: usize) -> Vec<usize> {
     let (mut open, mut seen) = (vec![of], BTreeSet::new());
     while let Some(position) = open.pop() {
         for parent in &world.said(position).parents {
-            if world.is_kept(*parent) && seen.insert(*parent) {
+            if seen.insert(*parent) && world.is_kept(*parent) {
                 open.push(*parent);
             }
         }
@@ -356,6 +356,7 @@ fn causes(world: &World, of: usize) -> Vec<usize> {
     seen.into_iter().rev().collect()
 }
 
+/// What an event led to through kept events alone; nothing tells which removed ones it led to.
 fn effects(world: &World, of: usize) -> Vec<usize> {
     let mut seen = BTreeSet::from([of]);
     for position in of + 1..world.said.len() {
@@ -367,23 +368,49 @@ fn effects(world: &World, of: usize) -> Vec<usize> {
     seen.into_iter().skip(1).collect()
 }
 
+/// Divides what was met into what is given and how many were passed over.
+fn given(world: &World, met: &[usize]) -> (Vec<usize>, u64) {
+    let (kept, gone): (Vec<_>, Vec<_>) = met.iter().partition(|position| world.is_kept(**position));
+    (kept, gone.len() as u64)
+}
+
 fn check_lineage(world: &World, view: &View) {
+    let places = |walk: &mut dyn Iterator<Item = Result<Event>>| -> Vec<usize> {
+        walk.map(|event| place(&event.unwrap().borrowed()))
+            .collect()
+    };
     for position in world.positions() {
-        let below = view.descendants(id(position), usize::MAX).unwrap();
-        let below: Vec<_> = below
-            .map(|event| place(&event.unwrap().borrowed()))
-            .collect();
+        let below = places(&mut view.descendants(id(position), usize::MAX).unwrap());
         assert_eq!(below, effects(world, position), "of {position}");
         if !world.is_kept(position) {
             let error = view.walk_ancestors(id(position), 9).unwrap_err();
             assert_eq!(error.kind(), StoreErrorKind::NotFound);
             continue;
         }
-        let above = view.walk_ancestors(id(position), usize::MAX).unwrap();
-        let above: Vec<_> = above
-            .map(|event| place(&event.unwrap().borrowed()))
-            .collect();
-        assert_eq!(above, causes(world, position), "of {position}");
+        let met = causes(world, position);
+        let mut above = view.walk_ancestors(id(position), usize::MAX).unwrap();
+        let found = (places(&mut above), above.removed());
+        assert_eq!(found, given(world, &met), "of {position}");
+        for cause in world.positions().step_by(7) {
+            let hides = |at: &usize| *at > cause && !world.is_kept(*at);
+            let expected = match met.contains(&cause) {
+                true => Some(true),
+                false => (!met.iter().any(hides)).then_some(false),
+            };
+            check_is_ancestor(view, (cause, position), expected);
+        }
+    }
+}
+
+/// `None` stands for what cannot be told.
+fn check_is_ancestor(view: &View, (a, b): (usize, usize), expected: Option<bool>) {
+    match (view.is_ancestor(id(a), id(b)), expected) {
+        (Ok(leads), Some(expected)) => assert_eq!(leads, expected, "{a} to {b}"),
+        (Err(error), None) => {
+            assert_eq!(error.kind(), StoreErrorKind::NotFound, "{error}");
+            assert!(error.to_string().contains("cannot be told"), "{error}");
+        }
+        (found, _) => panic!("{a} to {b}: {found:?}, expected {expected:?}"),
     }
 }
 
