@@ -25,6 +25,11 @@ const MAX_REMEMBERED_STREAMS: usize = 65_536;
 
 /// Says of which events the content may go; [`Retention`] has ready ones.
 ///
+/// It is asked about events in sealed segments alone, and never about a tombstone. What it sees of an event is all that was
+/// appended; of the rest it may ask the [`RetentionMoment`], or a view of the store that it holds itself: no lock is held
+/// meanwhile. It runs on the thread that plans, or on that of the compaction, and should answer the same when asked again,
+/// or the dry run says something else than what is done.
+///
 /// ```
 /// use quipu::{EventRef, Result, RetentionMoment, RetentionPredicate};
 ///
@@ -39,13 +44,15 @@ const MAX_REMEMBERED_STREAMS: usize = 65_536;
 /// }
 /// ```
 pub trait RetentionPredicate: fmt::Debug + Send + Sync {
-    /// Whether the content of `event` may go; asked about each event once in a plan or compaction, in order.
+    /// Whether the content of `event` may go; asked about each event once in a plan or compaction, in order, unless
+    /// [`candidates`](Self::candidates) leaves it out or it went before.
     ///
     /// # Errors
     /// An error ends the plan or compaction, which returns it.
     fn may_go(&self, event: &EventRef<'_>, moment: &RetentionMoment<'_>) -> Result<bool>;
 
-    /// A query that all events that may go match, so that the others need not be read; every event unless said.
+    /// A query that all events that may go match, so that the others need not be read; every event unless said. One that
+    /// is too narrow keeps too much, and removes nothing that was not asked about.
     fn candidates(&self, _now: Timestamp) -> Query {
         Query::all()
     }
@@ -134,7 +141,11 @@ impl fmt::Debug for RetentionMoment<'_> {
     }
 }
 
-/// A ready rule about which events' content may go; rules compose.
+/// A ready rule about which events' content may go; rules compose with `and`, `or` and `not`, also with predicates of your own.
+///
+/// What goes is no longer seen by queries, and so by no condition that is one: an append `unless_any` event of an account
+/// exists passes again once retention took that event. Ids, revisions and idempotency keys of removed events still count:
+/// rest rules of uniqueness on those, or keep the events that such a condition looks for.
 ///
 /// ```
 /// use quipu::{Query, Retention};
@@ -165,18 +176,26 @@ type Part = Arc<dyn RetentionPredicate>;
 
 impl Retention {
     /// Events recorded longer ago than `age`, as of when the plan or compaction begins.
+    ///
+    /// It compares the times at which the store recorded events, which only grow, with its clock at that moment. After a
+    /// clock went back, events look younger than they are and stay longer; one that is ahead makes all of them older, and
+    /// more goes than should. Where clocks are not to be trusted, name the time with [`Retention::recorded_before`].
     #[must_use]
     pub fn older_than(age: Duration) -> Self {
         Self(Rule::OlderThan(age))
     }
 
-    /// Events recorded before a time.
+    /// Events recorded before a time, whatever the clock says.
     #[must_use]
     pub fn recorded_before(time: Timestamp) -> Self {
         Self(Rule::RecordedBefore(time))
     }
 
     /// All but the newest `count` events of each entity, a tombstone counted.
+    ///
+    /// The newest are those of the whole stream, by revision, whatever else a composition says: with
+    /// `and(Retention::kinds(..))` an event of those kinds stays if it is among the newest of any kind. Events that were
+    /// removed before count, too. With 0 nothing of a stream stays but its tombstone.
     #[must_use]
     pub fn all_but_newest(count: u64) -> Self {
         Self(Rule::AllButNewest(count))
@@ -217,7 +236,15 @@ impl Retention {
         Self(Rule::Either(Arc::new(self), Arc::new(other)))
     }
 
-    /// What may not go by this rule.
+    /// What may not go by this rule: everything else may, so that it seldom stands alone.
+    ///
+    /// ```
+    /// use quipu::{Query, Retention};
+    ///
+    /// let audited = Retention::query(Query::tag("audited"));
+    /// let rule = Retention::kinds(["page.viewed"]).and(audited.not());
+    /// # let _ = rule;
+    /// ```
     #[must_use]
     #[expect(
         clippy::should_implement_trait,

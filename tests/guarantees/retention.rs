@@ -1,9 +1,13 @@
 //! Retention: what is kept reads the same and verifies; what is gone is told as gone, and still counts.
 
 use crate::support::places::{on_each, rotated};
-use crate::support::script::KIND;
+use crate::support::script::{self, KIND};
+use crate::support::times::TestClock;
+use quipu::io::MemoryDisk;
 use quipu::prelude::*;
 use quipu::{CompactionConfig, Result, Retention};
+use std::sync::Arc;
+use std::time::Duration;
 
 fn place(entity: &str) -> Coordinate {
     Coordinate::new(entity, "here").unwrap()
@@ -155,5 +159,64 @@ fn a_stream_that_was_ended_goes_but_for_its_tombstone() {
         // Of `b` nothing is left that tells a scope.
         let ended = store.tombstone("b").unwrap();
         assert_eq!(store.get(ended).unwrap().unwrap().scope(), "quipu");
+    });
+}
+
+#[test]
+fn a_clock_that_goes_back_removes_nothing_too_early() {
+    let (disk, clock) = (MemoryDisk::new(), TestClock::at(seconds(100)));
+    let open = || {
+        let config = script::config(disk.clone()).clock(Arc::new(clock.clone()));
+        Store::open_with(config).unwrap()
+    };
+    let store = open();
+    append(&store, "a", AppendOptions::new()).unwrap();
+    clock.set(seconds(50));
+    let later = append(&store, "a", AppendOptions::new()).unwrap();
+    assert!(later.recorded_at() > Timestamp::from_nanos(seconds(100)));
+    let store = rotated(store, &open);
+    let older = || Retention::older_than(Duration::from_secs(10));
+    for now in [50, 61, 110] {
+        clock.set(seconds(now));
+        assert_eq!(remove(&store, older()), 0, "at {now} s");
+    }
+    let before = Timestamp::from_nanos(seconds(100) + 1);
+    assert_eq!(remove(&store, Retention::recorded_before(before)), 1);
+    clock.set(seconds(111));
+    assert!(remove(&store, older()) > 0);
+    assert!(is_told_as_removed(store.get(later)));
+}
+
+fn seconds(count: u64) -> u64 {
+    count * 1_000_000_000
+}
+
+/// The rules of one composition speak of the same event; what they know of its stream is the whole stream's.
+#[test]
+fn rules_compose_and_the_newest_are_those_of_the_whole_stream() {
+    on_each(|open| {
+        let store = open();
+        for options in [secret(), AppendOptions::new(), secret(), secret()] {
+            append(&store, "a", options).unwrap();
+        }
+        append(&store, "b", secret()).unwrap();
+        let store = rotated(store, open);
+        let filler = || Retention::query(Query::scope("there"));
+        let plan = |rule: Retention| {
+            let config = CompactionConfig::new().remove(rule.and(filler().not()));
+            store.plan_compaction(&config).unwrap().events_removed
+        };
+        assert_eq!(plan(secrets()), 4);
+        assert_eq!(plan(secrets().not()), 1);
+        assert_eq!(plan(secrets().and(Retention::all_but_newest(2))), 1);
+        assert_eq!(plan(secrets().or(Retention::all_but_newest(2))), 5);
+        assert_eq!(plan(Retention::all_but_newest(1)), 3);
+        assert_eq!(plan(Retention::all_but_newest(0)), 5);
+        assert_eq!(
+            remove(&store, secrets().and(Retention::all_but_newest(1))),
+            2
+        );
+        assert_eq!(store.stream("a").unwrap().count(), 2);
+        assert_eq!(plan(Retention::all_but_newest(1)), 1, "removed ones count");
     });
 }
