@@ -4,8 +4,9 @@
 //! checksums is only reported: readers notice and make it anew. One whose checksums hold and that says something else
 //! would make answers wrong, and is damage. Runs on the thread that verifies.
 
+use crate::engine::chain::entry_of;
 use crate::error::{Result, StoreError, StoreErrorKind};
-use crate::format::checkpoint::Checkpoint;
+use crate::format::checkpoint::{Checkpoint, SealedEntry};
 use crate::format::codec::DecodeError;
 use crate::format::hint::Slot;
 use crate::format::record::Record;
@@ -16,7 +17,7 @@ use crate::index::run::RunCheck;
 use crate::io::{Access, Disk, DiskFile, read_exact_at};
 use crate::lineage::proof::is_damage;
 use crate::lineage::verification::{Damage, Verification};
-use crate::log::files::{CHECKPOINT, HINT, MANIFEST, read_manifest, read_small};
+use crate::log::files::{CHECKPOINT, HINT, MANIFEST, SegmentFile, read_manifest, read_small};
 use crate::log::look;
 use crate::log::scan::Tip;
 use crate::log::seal::{Indexer, footer_start};
@@ -135,22 +136,51 @@ impl Derived {
         indexing: Indexing,
         found: &mut Verification,
     ) -> Result<()> {
-        let (_, index) = indexing.indexer.finish(header, tip, 0)?;
+        let (sealed, index) = indexing.indexer.finish(header, tip, 0)?;
         match indexing.place {
             Place::Footer => {
+                self.check_entry(&entry_of(&header.store_id, segment.place(), &sealed), found);
                 compare_footer(disk, segment, tip.mark.offset, &index, found)?;
                 compare_side_index(disk, segment, &index, found)
             }
             Place::Checkpoint => {
                 // Its checksums held when it was opened.
-                if index != self.index {
+                let tells_the_end = |checkpoint: &Checkpoint| {
+                    tip.mark.offset == checkpoint.active_end
+                        && tip.sequence == checkpoint.last_group_sequence
+                        && tip.checksum == checkpoint.last_group_checksum
+                        && tip.recorded_at == checkpoint.last_recorded
+                        && tip.digest == checkpoint.digest
+                };
+                if index != self.index || !self.checkpoint.as_ref().is_some_and(tells_the_end) {
                     found.damaged(whole(
                         CHECKPOINT,
-                        "its index is not that of the events; delete the file",
+                        "its index, or where that ends, is not that of the events; delete the file",
                     ));
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// Compares what the checkpoint says of a sealed segment with what its events and its footer are.
+    fn check_entry(&self, is: &SealedEntry, found: &mut Verification) {
+        let entries = self.checkpoint.iter().flat_map(|c| &c.sealed);
+        let file = SegmentFile::from(is);
+        let mut of_it = entries.filter(|entry| SegmentFile::from(*entry) == file);
+        // An opening believes no entry of another length.
+        let differs = |entry: &SealedEntry| {
+            *entry
+                != SealedEntry {
+                    file_bytes: entry.file_bytes,
+                    ..*is
+                }
+        };
+        if of_it.any(differs) {
+            found.damaged(whole(
+                CHECKPOINT,
+                format!("what it says of {} is not so; delete the file", file.name()),
+            ));
         }
     }
 
@@ -306,8 +336,8 @@ mod tests {
     use crate::format::sidx::SidxRow;
     use crate::io::{MemoryDisk, write_all_at};
     use crate::lineage::verify::{VerifyOptions, verify};
+    use crate::log::files::segment_name;
     use crate::log::files::write_manifest;
-    use crate::log::files::{SegmentFile, segment_name};
     use crate::log::look::{list_segments, read_header};
     use crate::log::merged::merge;
     use crate::log::scan::{Scan, Step};
@@ -428,6 +458,36 @@ mod tests {
         let (file, what) = only_damage(&disk);
         assert_eq!(file, CHECKPOINT);
         assert!(what.contains("delete the file"), "{what}");
+    }
+
+    /// Its checksum holds, an opening goes by it, and a query by time would pass the segment over.
+    #[test]
+    fn so_is_an_entry_or_an_end_in_a_checkpoint_that_is_not_so() {
+        type Change = fn(&mut Checkpoint);
+        let changes: [(Change, &str); 4] = [
+            (
+                |c| c.sealed[1].last_recorded -= 1,
+                "0000000002.seg is not so",
+            ),
+            (
+                |c| c.sealed[0].first_recorded += 1,
+                "0000000001.seg is not so",
+            ),
+            (|c| c.last_recorded += 1, "where that ends"),
+            (|c| c.digest[0] ^= 1, "where that ends"),
+        ];
+        for (change, said) in changes {
+            let disk = closed(7);
+            let bytes = read_small(&*disk, CHECKPOINT).unwrap().unwrap();
+            let (mut checkpoint, index) = Checkpoint::decode(&bytes).unwrap();
+            let index = usize::try_from(index.start).unwrap()..usize::try_from(index.end).unwrap();
+            change(&mut checkpoint);
+            let file = look::open(&*disk, CHECKPOINT, Access::Write).unwrap();
+            write_all_at(&*file, &checkpoint.encode(&bytes[index]), 0).unwrap();
+            let (file, what) = only_damage(&disk);
+            assert_eq!(file, CHECKPOINT);
+            assert!(what.contains(said), "{what}");
+        }
     }
 
     #[test]

@@ -8,13 +8,13 @@ use std::error::Error;
 use std::io;
 
 use crate::error::{Result, StoreError, StoreErrorKind};
-use crate::event::hash::{entity_digest, fold_digest, rest_digest};
+use crate::event::hash::{ContentDigest, entity_digest, fold_digest, payload_hash, rest_digest};
 use crate::event::id::EventId;
 use crate::format::record::{Kept, Record};
 use crate::index::layers::Layers;
 use crate::index::picture::Picture;
 use crate::lineage::recent::{Memory, Recent};
-use crate::log::hashes::{facts_of, hash_of};
+use crate::log::hashes::{facts_with, hash_of};
 
 /// The last event of an entity.
 #[derive(Clone, Copy, Debug)]
@@ -52,11 +52,13 @@ enum Link<T> {
 }
 
 /// The state between two events.
-#[derive(Debug)]
 pub(super) struct Prover<'a> {
     layers: &'a Layers,
     heads: Recent<Last>,
     hashes: Recent<[u8; 32]>,
+    keys: Recent<()>,
+    /// Of the submission under way, if it has a key and no stub: what was met of its content, and what its key says.
+    content: Option<(ContentDigest, [u8; 16])>,
     /// Index and length of the batch whose next event is to come.
     batch: Option<(u32, u32)>,
     recorded_at: u64,
@@ -72,6 +74,8 @@ impl<'a> Prover<'a> {
             layers,
             heads: Recent::for_keys(events),
             hashes: Recent::for_keys(events),
+            keys: Recent::for_keys(events),
+            content: None,
             batch: None,
             recorded_at: 0,
             digest: [0; 32],
@@ -93,6 +97,7 @@ impl<'a> Prover<'a> {
     pub(super) fn pass_over(&mut self, recorded_at: u64, digest: [u8; 32]) {
         self.complete = false;
         self.batch = None;
+        self.content = None;
         self.recorded_at = recorded_at;
         self.digest = digest;
     }
@@ -117,19 +122,75 @@ impl<'a> Prover<'a> {
             }
             Record::Stub(stub) => (stub.entity_digest, None),
         };
+        let payload = match record {
+            Record::Event(layout) => payload_hash(layout.payload(frame)),
+            Record::Stub(_) => [0; 32],
+        };
         let before = self.before(&kept, &entity, name)?;
-        let verdict = match self.place_is_wrong(&kept) {
+        let wrong = match self.place_is_wrong(&kept).or(self.is_repeated(&kept)?) {
+            Some(what) => Some(what),
+            None => self.content_is_wrong(record, frame, &kept, &payload),
+        };
+        let verdict = match wrong {
             Some(what) => Verdict::Wrong(what.to_owned()),
-            None => self.judge(record, frame, &kept, &entity, before)?,
+            None => self.judge(record, (frame, &payload), &kept, &entity, before)?,
         };
         self.enter(&kept, &entity);
         Ok(verdict)
     }
 
+    /// What was taken before: an id, or the key of a submission. Behind events that were not seen nobody can tell.
+    fn is_repeated(&self, kept: &Kept) -> Result<Option<&'static str>> {
+        if !self.complete {
+            return Ok(None);
+        }
+        let picture = self.picture_before(kept.position);
+        if is_known(self.hashes.of(&kept.id), || {
+            picture.position_of(&kept.id, 0)
+        })? {
+            return Ok(Some("its id is that of an event before it"));
+        }
+        let Some(key) = kept.key.map(|digests| digests.key) else {
+            return Ok(None);
+        };
+        let is_known = is_known(self.keys.of(&key), || picture.position_of_key(&key, 0))?;
+        Ok(is_known.then_some("its key is that of a submission before it"))
+    }
+
+    /// Compares, with the last event of a submission that has a key, what the key was given for with what is there.
+    fn content_is_wrong(
+        &mut self,
+        record: &Record,
+        frame: &[u8],
+        kept: &Kept,
+        payload: &[u8; 32],
+    ) -> Option<&'static str> {
+        let count = usize::try_from(kept.batch.len).unwrap_or(usize::MAX);
+        if kept.batch.index == 0 {
+            self.content = kept.key.map(|key| (ContentDigest::new(count), key.content));
+        }
+        let Record::Event(layout) = record else {
+            self.content = None;
+            return None;
+        };
+        let (content, _) = self.content.as_mut()?;
+        content.push(
+            layout.entity(frame),
+            layout.scope(frame),
+            layout.kind(frame),
+            layout.schema_version,
+            payload,
+            layout.tags(frame),
+        );
+        let is_last = kept.batch.index.saturating_add(1) == kept.batch.len;
+        let (content, expected) = self.content.take_if(|_| is_last)?;
+        (content.finish() != expected).then_some("its submission is not what its key was given for")
+    }
+
     fn judge(
         &self,
         record: &Record,
-        frame: &[u8],
+        (frame, payload): (&[u8], &[u8; 32]),
         kept: &Kept,
         entity: &[u8; 16],
         before: Link<Last>,
@@ -153,7 +214,11 @@ impl<'a> Prover<'a> {
                         Link::Absent | Link::Unknown => return Ok(Verdict::Unproven),
                     }
                 }
-                rest_digest(&facts_of(layout, frame), &previous, parents.into_iter())
+                rest_digest(
+                    &facts_with(layout, frame, payload),
+                    &previous,
+                    parents.into_iter(),
+                )
             }
         };
         Ok(match hash_of(kept, entity, &rest) == kept.hash {
@@ -191,6 +256,9 @@ impl<'a> Prover<'a> {
         self.recorded_at = kept.recorded_at;
         self.digest = fold_digest(&self.digest, &kept.hash);
         self.hashes.meet(&kept.id, kept.hash);
+        if let Some(digests) = kept.key {
+            self.keys.meet(&digests.key, ());
+        }
         self.heads.meet(entity, Last::from(*kept));
     }
 
@@ -254,6 +322,18 @@ impl<'a> Prover<'a> {
             Err(error) if is_damage(&error) => Ok(Link::Unknown),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// Whether something was met, or else `find` finds it; where an index is damaged, nothing is said of what it has.
+fn is_known<T>(memory: Memory<T>, find: impl FnOnce() -> Result<Option<u64>>) -> Result<bool> {
+    match memory {
+        Memory::Met(_) => Ok(true),
+        Memory::Never => Ok(false),
+        Memory::Forgotten => match find() {
+            Err(error) if is_damage(&error) => Ok(false),
+            found => Ok(found?.is_some()),
+        },
     }
 }
 

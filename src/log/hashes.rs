@@ -7,12 +7,17 @@ use crate::format::record::{Kept, KeyDigests, RecordLayout};
 
 /// The digest of an event's facts, its payload being in the one form that this version writes: MessagePack, plain, inline.
 pub(crate) fn facts_of(layout: &RecordLayout, frame: &[u8]) -> [u8; 32] {
+    facts_with(layout, frame, &payload_hash(layout.payload(frame)))
+}
+
+/// As [`facts_of`], for one who has the hash of the payload.
+pub(crate) fn facts_with(layout: &RecordLayout, frame: &[u8], payload: &[u8; 32]) -> [u8; 32] {
     let facts = Facts {
         schema_version: layout.schema_version,
         codec: 0,
         cipher: 0,
         payload_length: u64::from(layout.payload_len()),
-        payload_hash: &payload_hash(layout.payload(frame)),
+        payload_hash: payload,
         labels: &labels_digest(layout.tags(frame), layout.metadata(frame)),
         correlation: &layout.correlation(frame),
         occurred_at: layout.occurred_at(frame),
