@@ -12,8 +12,8 @@ use crate::engine::open;
 use crate::engine::original::{Original, end_at};
 use crate::engine::rotate::header_after;
 use crate::engine::shared::head_of;
-use crate::engine::transfer::{Brought, Copying, Transfer};
-use crate::error::{Result, StoreError, StoreErrorKind};
+use crate::engine::transfer::{Brought, Copying, Transfer, copy_newest};
+use crate::error::{Result, StoreError};
 use crate::event::digest::Digest;
 use crate::event::position::Position;
 use crate::event::timestamp::Timestamp;
@@ -26,8 +26,6 @@ use crate::log::scan::Tip;
 use crate::options::{Control, Listening, Progress, StoreConfig};
 use crate::sync::Arc;
 
-/// How often a restore of a store that another process writes begins again because its files were replaced meanwhile.
-const MAX_ATTEMPTS: u32 = 16;
 /// What the work is called where it is cancelled.
 const WORK: &str = "restore";
 
@@ -184,18 +182,10 @@ fn restore_from(
     mut options: RestoreOptions,
 ) -> Result<RestoreReport> {
     let started = Instant::now();
-    for _ in 1..MAX_ATTEMPTS {
-        let original = Original::read(&*open::open_read_only(from.clone())?)?;
-        match make(original, &dest, &mut options, started) {
-            // A file was replaced: what is in its place is found in a newer picture.
-            Err(error) if error.kind() == StoreErrorKind::NotFound => {
-                tracing::debug!(%error, "a file was replaced while it was copied; the rest is copied from what is there now");
-            }
-            made => return made,
-        }
-    }
-    let original = Original::read(&*open::open_read_only(from)?)?;
-    make(original, &dest, &mut options, started)
+    let newest = || Original::read(&*open::open_read_only(from.clone())?);
+    copy_newest(newest, |original| {
+        make(original, &dest, &mut options, started)
+    })
 }
 
 fn make(

@@ -11,8 +11,8 @@ use crate::engine::front::Front;
 use crate::engine::open;
 use crate::engine::original::{Original, end_at};
 use crate::engine::shared::{Engine, head_of};
-use crate::engine::transfer::{Brought, Copying, Transfer};
-use crate::error::{Result, StoreError, StoreErrorKind};
+use crate::engine::transfer::{Brought, Copying, Transfer, copy_newest};
+use crate::error::{Result, StoreError};
 use crate::event::digest::Digest;
 use crate::event::position::Position;
 use crate::format::manifest::{Manifest, SnapshotEnd};
@@ -20,8 +20,6 @@ use crate::io::Disk;
 use crate::options::{Control, Listening, Progress, StoreConfig};
 use crate::sync::Arc;
 
-/// How often a snapshot begins again because compaction replaced files meanwhile; what was copied stays.
-const MAX_ATTEMPTS: u32 = 16;
 /// What the work is called where it is cancelled.
 const WORK: &str = "snapshot";
 
@@ -107,32 +105,20 @@ pub(crate) fn snapshot(
     mut options: SnapshotOptions,
 ) -> Result<SnapshotReport> {
     let started = Instant::now();
-    let mut original = original_of(front, engine)?;
-    for _ in 1..MAX_ATTEMPTS {
-        match take(&original, disk, &mut options, started) {
-            // A file was replaced: what is in its place is found in a newer picture.
-            Err(error) if error.kind() == StoreErrorKind::NotFound => {
-                tracing::debug!(%error, "a file was replaced while it was copied; the rest is copied from what is there now");
-            }
-            taken => return taken.inspect(|_| front.note_snapshot()),
-        }
-        original = match engine {
-            Some(engine) => Original::written(engine)?,
-            // One that follows another process may not know yet of what was replaced.
-            None => {
-                let config = StoreConfig::on_disk(Arc::clone(&front.disk));
-                Original::read(&*open::open_read_only(config)?)?
-            }
-        };
-    }
-    take(&original, disk, &mut options, started).inspect(|_| front.note_snapshot())
-}
-
-fn original_of(front: &Front, engine: Option<&Engine>) -> Result<Original> {
-    match engine {
+    let mut is_first = true;
+    let newest = || match engine {
         Some(engine) => Original::written(engine),
-        None => Original::read(front),
-    }
+        None if std::mem::take(&mut is_first) => Original::read(front),
+        // One that follows another process may not know yet of what was replaced.
+        None => {
+            let config = StoreConfig::on_disk(Arc::clone(&front.disk));
+            Original::read(&*open::open_read_only(config)?)
+        }
+    };
+    copy_newest(newest, |original| {
+        take(&original, disk, &mut options, started)
+    })
+    .inspect(|_| front.note_snapshot())
 }
 
 fn take(

@@ -14,6 +14,8 @@ use crate::log::proof::{self, Cut};
 use crate::log::scan::{GROUPS_START, Tip};
 use crate::options::{Listening, Progress};
 
+/// How often a copy begins again because files were replaced meanwhile; what was copied stays.
+const MAX_ATTEMPTS: u32 = 16;
 /// How much is proven between two calls of the progress callback, in bytes.
 const PROGRESS_BYTES: u64 = 1024 * 1024;
 
@@ -30,6 +32,22 @@ pub enum Copying {
     ///
     /// It costs no space and no time, and saves from nothing that damages the original's bytes.
     HardLink,
+}
+
+/// Copies what `newest` shows, again if a file of it was replaced meanwhile: what is in its place is in a newer picture.
+pub(crate) fn copy_newest<T>(
+    mut newest: impl FnMut() -> Result<Original>,
+    mut copy: impl FnMut(Original) -> Result<T>,
+) -> Result<T> {
+    for _ in 1..MAX_ATTEMPTS {
+        match copy(newest()?) {
+            Err(error) if error.kind() == StoreErrorKind::NotFound => {
+                tracing::debug!(%error, "a file was replaced while it was copied; the rest is copied from what is there now");
+            }
+            copied => return copied,
+        }
+    }
+    copy(newest()?)
 }
 
 /// What was done with the segment files.
