@@ -8,6 +8,8 @@ mod diff;
 mod forks;
 #[path = "restore/interrupted.rs"]
 mod interrupted;
+#[path = "restore/killed.rs"]
+mod killed;
 #[path = "restore/places.rs"]
 mod places;
 

@@ -6,6 +6,8 @@ mod support;
 mod compacted;
 #[path = "snapshot/interrupted.rs"]
 mod interrupted;
+#[path = "snapshot/killed.rs"]
+mod killed;
 #[path = "snapshot/load.rs"]
 mod load;
 #[path = "snapshot/reopened.rs"]

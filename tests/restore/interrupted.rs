@@ -1,6 +1,7 @@
 //! A restore that is stopped at any call to its disk leaves nothing that opens, or all; the next attempt goes on.
 
 use crate::support::dice::Dice;
+use crate::support::files;
 use crate::support::power::{Image, Keep, PowerDisk};
 use crate::support::ruled::{Op, Ruled};
 use crate::support::script;
@@ -12,9 +13,9 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-const PLACE: u64 = 70;
+pub(super) const PLACE: u64 = 140;
 
-fn original() -> (MemoryDisk, Store) {
+pub(super) fn original() -> (MemoryDisk, Store) {
     let disk = MemoryDisk::new();
     let store = opened(&disk);
     grow(&store, &mut Dice::new(21), 60);
@@ -23,13 +24,21 @@ fn original() -> (MemoryDisk, Store) {
 }
 
 /// Checks what is there: no store, or the whole one; and that a restore to the same place goes on.
-fn check(found: &Image, (disk, store): &(MemoryDisk, Store), identity: Identity, what: &str) {
+pub(super) fn check(
+    found: &Image,
+    (disk, store): &(MemoryDisk, Store),
+    identity: Identity,
+    what: &str,
+) {
     let expected = store.view_at(PLACE).unwrap();
     match Store::open_read_only_with(StoreConfig::on_disk(Arc::new(found.disk()))) {
         Ok(copy) => {
             assert_same(&copy.view(), &expected);
-            let writer = Store::open_with(script::config(found.disk())).unwrap();
+            let whole = found.disk();
+            let writer = Store::open_with(script::config(whole.clone())).unwrap();
             assert_same(&writer.view(), &expected);
+            writer.close().unwrap();
+            files::assert_all_named(&whole);
         }
         Err(error) => {
             assert_eq!(error.kind(), StoreErrorKind::NotFound, "{what}: {error}");
@@ -37,18 +46,13 @@ fn check(found: &Image, (disk, store): &(MemoryDisk, Store), identity: Identity,
             let report = restore_into(disk, &dest, upto(PLACE), identity);
             let report = report.unwrap_or_else(|e| panic!("{what}: {e}"));
             assert_eq!(report.position, expected.position());
-            let writer = Store::open_with(script::config(dest)).unwrap();
+            let writer = Store::open_with(script::config(dest.clone())).unwrap();
             assert_same(&writer.view(), &expected);
             assert!(writer.verify().unwrap().is_sound());
+            writer.close().unwrap();
+            files::assert_all_named(&dest);
         }
     }
-}
-
-fn changes(op: Op) -> bool {
-    !matches!(
-        op,
-        Op::Prepare | Op::Lock | Op::List | Op::Open | Op::Read | Op::Map
-    )
 }
 
 #[test]
@@ -58,7 +62,7 @@ fn a_power_cut_at_any_call_of_a_restore_leaves_nothing_or_all() {
         let from = Arc::new(original());
         let (disk, held, calls) = (power.clone(), Arc::clone(&from), AtomicU64::new(0));
         let ruled = Ruled::new(power, move |call| {
-            if changes(call.op) {
+            if call.op.changes() {
                 let number = calls.fetch_add(1, SeqCst);
                 let mut dice = Dice::new(33 ^ number << 20);
                 for keep in [Keep::Nothing, Keep::Everything, Keep::Some] {

@@ -1,6 +1,7 @@
 //! Snapshots of stores that compaction wrote anew: before, between and meanwhile.
 
 use crate::support::dice::Dice;
+use crate::support::files;
 use crate::support::power::{Image, Keep, PowerDisk};
 use crate::support::ruled::{Op, Ruled};
 use crate::{KIND, assert_prefix, fill_segment, opened, read_only, snapshot, taken};
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 const PASSING: EventKind = EventKind::literal("thing.passed");
 
 /// A store of five segments, all but the last of them sealed, every third event of which may go.
-fn store_on(disk: &(impl Disk + Clone + 'static)) -> Store {
+pub(super) fn store_on(disk: &(impl Disk + Clone + 'static)) -> Store {
     for _ in 0..4 {
         let store = opened(disk.clone()).unwrap();
         let place = Coordinate::new("e:7", "here").unwrap();
@@ -28,7 +29,7 @@ fn store_on(disk: &(impl Disk + Clone + 'static)) -> Store {
     opened(disk.clone()).unwrap()
 }
 
-fn compact(store: &Store) {
+pub(super) fn compact(store: &Store) {
     let config = CompactionConfig::new().remove(Retention::kinds([PASSING]));
     let done = store
         .compact(config.merge_below(u64::MAX))
@@ -102,6 +103,21 @@ fn a_snapshot_goes_on_when_its_files_are_replaced_meanwhile() {
     }
 }
 
+/// Checks what is there: the earlier snapshot with the old files, or the new one, and that the next one goes on.
+pub(super) fn check(image: &Image, store: &Store, what: &str) {
+    for copy in [read_only(image.disk()), opened(image.disk())] {
+        let copy = copy.unwrap_or_else(|e| panic!("{what}: {e}"));
+        let there = store.view_at(copy.head().position).unwrap();
+        assert_eq!(copy.head(), there.head().unwrap(), "{what}");
+        assert!(copy.verify().unwrap().is_sound(), "{what}");
+    }
+    let next = image.disk();
+    taken(store, &next).unwrap_or_else(|e| panic!("{what}: {e}"));
+    assert_prefix(&read_only(next.clone()).unwrap(), store);
+    opened(next.clone()).unwrap().close().unwrap();
+    files::assert_all_named(&next);
+}
+
 #[test]
 fn a_power_cut_while_replaced_files_come_leaves_the_earlier_snapshot_or_the_new() {
     let power = PowerDisk::new(true);
@@ -110,27 +126,14 @@ fn a_power_cut_while_replaced_files_come_leaves_the_earlier_snapshot_or_the_new(
     compact(&store);
     fill_segment(&store);
     let (disk, held, calls) = (power.clone(), store.clone(), AtomicU64::new(0));
-    let check = move |image: &Image, what: &str| {
-        for copy in [read_only(image.disk()), opened(image.disk())] {
-            let copy = copy.unwrap_or_else(|e| panic!("{what}: {e}"));
-            let there = held.view_at(copy.head().position).unwrap();
-            assert_eq!(copy.head(), there.head().unwrap(), "{what}");
-            assert!(copy.verify().unwrap().is_sound(), "{what}");
-        }
-        let next = image.disk();
-        taken(&held, &next).unwrap_or_else(|e| panic!("{what}: {e}"));
-        assert_prefix(&read_only(next.clone()).unwrap(), &held);
-    };
     let ruled = Ruled::new(power, move |call| {
-        if !matches!(
-            call.op,
-            Op::Prepare | Op::Lock | Op::List | Op::Open | Op::Read | Op::Map
-        ) {
+        if call.op.changes() {
             let number = calls.fetch_add(1, SeqCst);
             let mut dice = Dice::new(number << 20);
             let keep = [Keep::Nothing, Keep::Everything, Keep::Some][dice.below(3)];
             check(
                 &disk.cut(keep, &mut dice),
+                &held,
                 &format!("{keep:?} before call {number}, {call:?}"),
             );
         }

@@ -1,35 +1,26 @@
 //! A snapshot that is stopped at any call to its disk: the directory holds the earlier one or the new one, whole, and the
 //! next attempt goes on.
 
-use crate::support::child::{self, Role};
 use crate::support::dice::Dice;
+use crate::support::files;
 use crate::support::power::{Image, Keep, PowerDisk};
-use crate::support::ruled::{Op, Ruled};
+use crate::support::ruled::Ruled;
 use crate::{append, assert_prefix, fill_segment, opened, read_only, snapshot, taken};
-use quipu::SnapshotOptions;
-use quipu::io::{Disk, MemoryDisk, RealDisk};
+use quipu::io::{Disk, MemoryDisk};
 use quipu::prelude::*;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-fn changes(op: Op) -> bool {
-    !matches!(
-        op,
-        Op::Prepare | Op::Lock | Op::List | Op::Open | Op::Read | Op::Map
-    )
-}
-
 /// What a directory may hold: the head of an earlier snapshot, if there is one, or that of the new one.
-struct May {
-    store: Store,
+pub(super) struct May {
+    pub(super) store: Store,
     earlier: Option<Head>,
 }
 
 impl May {
     /// Checks what is there, for a reader, for a writer and for the next snapshot.
-    fn check(&self, found: &Image, what: &str) {
+    pub(super) fn check(&self, found: &Image, what: &str) {
         let is_whole = |opened: quipu::Result<Store>| match opened {
             Ok(copy) => {
                 let head = copy.head();
@@ -57,13 +48,16 @@ impl May {
         let report = taken(&self.store, &next).unwrap_or_else(|e| panic!("{what}: {e}"));
         assert_eq!(report.position, self.store.head().position, "{what}");
         assert_prefix(&read_only(next.clone()).unwrap(), &self.store);
-        assert_prefix(&opened(next).unwrap(), &self.store);
+        let copy = opened(next.clone()).unwrap();
+        assert_prefix(&copy, &self.store);
+        copy.close().unwrap();
+        files::assert_all_named(&next);
     }
 }
 
 /// What is in the directory before.
 #[derive(Clone, Copy, PartialEq)]
-enum Before {
+pub(super) enum Before {
     Nothing,
     Snapshot,
     /// A snapshot that was opened for writing and closed.
@@ -71,15 +65,19 @@ enum Before {
 }
 
 /// A store whose snapshot `earlier` ends in a segment that is full and sealed since.
-fn store_with_earlier(before: Before, disk: &PowerDisk) -> May {
-    let store = opened(MemoryDisk::new()).unwrap();
+pub(super) fn store_with_earlier(
+    disk: impl Disk + 'static,
+    before: Before,
+    dest: &PowerDisk,
+) -> May {
+    let store = opened(disk).unwrap();
     append(&store, 20, 1000);
     let earlier = (before != Before::Nothing).then(|| {
-        snapshot(&store, disk);
+        snapshot(&store, dest);
         store.head()
     });
     if before == Before::Opened {
-        opened(disk.clone()).unwrap().close().unwrap();
+        opened(dest.clone()).unwrap().close().unwrap();
     }
     fill_segment(&store);
     append(&store, 20, 1000);
@@ -88,10 +86,10 @@ fn store_with_earlier(before: Before, disk: &PowerDisk) -> May {
 
 fn cut_everywhere(seed: u64, before: Before) {
     let power = PowerDisk::new(true);
-    let may = Arc::new(store_with_earlier(before, &power));
+    let may = Arc::new(store_with_earlier(MemoryDisk::new(), before, &power));
     let (disk, held, calls) = (power.clone(), Arc::clone(&may), AtomicU64::new(0));
     let ruled = Ruled::new(power, move |call| {
-        if changes(call.op) {
+        if call.op.changes() {
             let number = calls.fetch_add(1, SeqCst);
             let mut dice = Dice::new(seed ^ number << 20);
             for keep in [Keep::Nothing, Keep::Everything, Keep::Some] {
@@ -150,7 +148,7 @@ fn a_power_cut_at_any_call_of_a_later_snapshot_leaves_the_earlier_one_or_the_new
 
 fn fail_everywhere(before: Before) {
     let power = PowerDisk::new(true);
-    let may = store_with_earlier(before, &power);
+    let may = store_with_earlier(MemoryDisk::new(), before, &power);
     let base = Image::of(&power);
     for failing in 0.. {
         let dest = base.disk();
@@ -235,65 +233,4 @@ fn what_another_branch_left_is_taken_away() {
         .iter()
         .filter(|file| file.0.ends_with("2.seg") && ours.contains(file));
     assert_eq!(same.count(), 1, "{left:?} {ours:?}");
-}
-
-const STORE: &str = "store";
-const DEST: &str = "snapshot";
-
-/// Not a test by itself: run again by the one below, in a process of its own, which dies before the n-th call.
-#[test]
-fn takes_a_snapshot_and_dies() {
-    let Some(place) = child::place_for("copier") else {
-        return;
-    };
-    let mut line = String::new();
-    io::stdin().read_line(&mut line).unwrap();
-    let last: u64 = line.trim().parse().unwrap();
-    let store = read_only(RealDisk::new(place.join(STORE))).unwrap();
-    let calls = AtomicU64::new(0);
-    let ruled = Ruled::new(RealDisk::new(place.join(DEST)), move |_| {
-        if calls.fetch_add(1, SeqCst) == last {
-            std::process::abort();
-        }
-        Ok(())
-    });
-    store
-        .snapshot_on_disk(Arc::new(ruled), SnapshotOptions::new())
-        .unwrap();
-    child::tell("done");
-}
-
-/// Whether the child came to its end.
-fn dies_before(place: &Path, call: u64) -> bool {
-    let mut role = Role::start("interrupted::takes_a_snapshot_and_dies", "copier", place);
-    role.ask(call);
-    role.hear().is_some()
-}
-
-#[test]
-fn a_process_killed_at_any_call_of_a_snapshot_leaves_the_earlier_one_or_the_new() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    let store = opened(RealDisk::new(path(STORE))).unwrap();
-    append(&store, 20, 1000);
-    store.sync().unwrap();
-    let base = MemoryDisk::new();
-    snapshot(&store, &base);
-    let earlier = store.head();
-    fill_segment(&store);
-    store.sync().unwrap();
-    let may = May {
-        store,
-        earlier: Some(earlier),
-    };
-    for call in 0.. {
-        let _ = std::fs::remove_dir_all(path(DEST));
-        Image::of(&base).write_to(&path(DEST));
-        let is_done = dies_before(folder.path(), call);
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(path(DEST)));
-        may.check(&Image::of(&*disk), &format!("killed before call {call}"));
-        if is_done {
-            return;
-        }
-    }
 }

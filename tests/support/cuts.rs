@@ -2,7 +2,7 @@
 
 use super::dice::Dice;
 use super::power::{Image, Keep, PowerDisk};
-use super::ruled::{Op, Ruled};
+use super::ruled::Ruled;
 use super::script::{self, Ledger, Sent};
 use quipu::prelude::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,26 +17,12 @@ pub(crate) fn seeds() -> std::ops::Range<u64> {
     first..first + number("QUIPU_POWER_SEEDS", 2)
 }
 
-fn changes(op: Op) -> bool {
-    matches!(
-        op,
-        Op::CreateDir
-            | Op::Create
-            | Op::Rename
-            | Op::Remove
-            | Op::SyncDir
-            | Op::Write
-            | Op::Sync
-            | Op::SetLen
-    )
-}
-
 /// What the cuts found wrong; a panic in a thread of the store would only poison it.
 #[derive(Clone, Default)]
-struct Findings(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Findings(Arc<Mutex<Vec<String>>>);
 
 impl Findings {
-    fn add(&self, image: &Image, what: &str) {
+    pub(crate) fn add(&self, image: &Image, what: &str) {
         let mut found = self.0.lock().unwrap();
         if found.len() < 5 {
             let place = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(
@@ -49,7 +35,7 @@ impl Findings {
         }
     }
 
-    fn none(&self, seed: u64) {
+    pub(crate) fn none(&self, seed: u64) {
         let found = self.0.lock().unwrap();
         assert!(found.is_empty(), "seed {seed}:\n  {}\n", found.join("\n  "));
     }
@@ -80,7 +66,7 @@ impl Cut<'_> {
         let (disk, sent, found) = (power.clone(), self.sent.clone(), Arc::clone(&wrong));
         let rolls = Mutex::new(dice.clone());
         let ruled = Ruled::new(power, move |call| {
-            if changes(call.op) && found.lock().unwrap().is_none() {
+            if call.op.changes() && found.lock().unwrap().is_none() {
                 let image = disk.cut(Keep::Some, &mut rolls.lock().unwrap());
                 let cut = Cut {
                     image: &image,
@@ -118,7 +104,7 @@ pub(crate) fn cut_everywhere(seed: u64, units: usize, images: usize, preallocate
         Arc::clone(&calls),
     );
     let ruled = Ruled::new(power, move |call| {
-        if !changes(call.op) {
+        if !call.op.changes() {
             return Ok(());
         }
         let number = {

@@ -30,6 +30,16 @@ pub(crate) enum Op {
     Share,
 }
 
+impl Op {
+    /// Whether it may change what the disk holds.
+    pub(crate) fn changes(self) -> bool {
+        !matches!(
+            self,
+            Self::Prepare | Self::Lock | Self::List | Self::Open | Self::Read | Self::Map
+        )
+    }
+}
+
 /// One call: what, on which name, and up to which byte of the file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call<'a> {

@@ -1,0 +1,44 @@
+//! The files of a store that is closed: each has its place, and nothing is left of what was replaced or begun.
+
+use quipu::io::Disk;
+
+const SMALL: [&str; 5] = ["checkpoint", "hint", "lock", "manifest", "segments"];
+
+/// The segments that a file stands for.
+fn range_of(name: &str) -> Option<(u64, u64)> {
+    let numbers: Result<Vec<u64>, _> = name
+        .strip_suffix(".seg")?
+        .split('-')
+        .map(str::parse)
+        .collect();
+    match *numbers.ok()? {
+        [number] => Some((number, number)),
+        [first, last, _generation] => Some((first, last)),
+        _ => None,
+    }
+}
+
+/// Asserts that the files of the log stand for every segment once, and that there are no others; returns their ranges.
+pub(crate) fn assert_all_named(disk: &dyn Disk) -> Vec<(u64, u64)> {
+    for entry in disk.list("").unwrap() {
+        assert!(
+            SMALL.contains(&entry.name.as_str()),
+            "{} is left",
+            entry.name
+        );
+    }
+    let entries = disk.list("segments").unwrap().into_iter();
+    let names: Vec<String> = entries
+        .map(|entry| entry.name)
+        .filter(|name| !name.ends_with(".run"))
+        .collect();
+    let mut ranges: Vec<_> = names.iter().map(|name| range_of(name)).collect();
+    ranges.sort_unstable();
+    let mut next = 1;
+    for range in &ranges {
+        let (first, last) = range.unwrap_or_else(|| panic!("not all are segments: {names:?}"));
+        assert_eq!(first, next, "not once each: {names:?}");
+        next = last + 1;
+    }
+    ranges.into_iter().flatten().collect()
+}
