@@ -1,19 +1,26 @@
 //! Compaction: what is kept reads the same before and after, what goes is told as gone, and the disk is given back.
 
+mod support;
+
 #[path = "compaction/aged.rs"]
 mod aged;
 #[allow(dead_code, reason = "the world answers more than is asked here")]
 #[path = "asking/world.rs"]
 mod asking;
-#[path = "support/dice.rs"]
-mod dice;
+#[path = "compaction/cut.rs"]
+mod cut;
+#[path = "compaction/history.rs"]
+mod history;
 #[path = "compaction/job.rs"]
 mod job;
+#[path = "compaction/killed.rs"]
+mod killed;
 #[path = "compaction/shop.rs"]
 mod shop;
 
 use aged::{Aged, Rule};
 use quipu::CompactionConfig;
+use support::dice;
 
 /// Random histories under random policies, compacted, opened again, gone on with and compacted again.
 #[test]
