@@ -3,6 +3,8 @@
 //! Each process is this binary again: the test `plays_a_role` is a writer, a follower or a subscriber when its
 //! environment says so. `QUIPU_FOLLOW_SEED` repeats a history, and `QUIPU_KILLS` makes the one with kills longer.
 
+#[path = "follow/compacted.rs"]
+mod compacted;
 #[path = "follow/followers.rs"]
 mod followers;
 #[path = "support/mod.rs"]
@@ -29,6 +31,9 @@ fn plays_a_role() {
         ("follow-in-batches", followers::follow_in_batches),
         ("follow-tag", followers::follow_tag),
         ("subscribe", followers::subscribe),
+        ("look-back", compacted::look_back),
+        ("hold", compacted::hold),
+        ("open-anew", compacted::open_anew),
     ] {
         if let Some(place) = child::place_for(role) {
             std::panic::set_hook(Box::new(|panic| {

@@ -11,19 +11,19 @@ use std::path::Path;
 const SUBSCRIBED: usize = 8;
 
 /// What every follower checks of every event, at the moment that it sees it.
-struct Eye<'a> {
+pub(crate) struct Eye<'a> {
     place: &'a Path,
-    store: Store,
+    pub(crate) store: Store,
 }
 
 impl Eye<'_> {
-    fn open(place: &Path) -> Eye<'_> {
+    pub(crate) fn open(place: &Path) -> Eye<'_> {
         let store = read_only(place).unwrap();
         Eye { place, store }
     }
 
     /// Tells of an event; true when it is the last one.
-    fn sees(&self, event: &Event) -> bool {
+    pub(crate) fn sees(&self, event: &Event) -> bool {
         let position = event.position().get();
         let limit = limit(self.place);
         assert!(
@@ -108,32 +108,49 @@ pub(crate) fn subscribe(place: &Path) {
 pub(crate) struct Follower(Role);
 
 /// What a follower saw, in order, and the digest of the history as it found it.
-struct Seen {
-    events: Vec<Place>,
+pub(crate) struct Seen {
+    pub(crate) events: Vec<Place>,
     lost: u64,
-    digest: String,
+    /// How often it was told that an event that it had seen was removed.
+    pub(crate) told_removed: u64,
+    /// Positions and digests of heads that it saw on its way.
+    pub(crate) heads: Vec<Place>,
+    pub(crate) digest: String,
 }
 
 impl Follower {
     /// Starts it; its store is open then, and it follows.
     pub(crate) fn start(role: &str, place: &Path) -> Follower {
-        let mut role = Role::start("plays_a_role", role, place);
+        Self::ready(Role::start("plays_a_role", role, place))
+    }
+
+    /// The same, of a process that has begun.
+    pub(crate) fn ready(mut role: Role) -> Follower {
         assert_eq!(role.hear().as_deref(), Some("ready"));
         Follower(role)
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Hears it out.
-    fn seen(mut self) -> Seen {
-        let (mut events, mut lost) = (Vec::new(), 0);
+    pub(crate) fn seen(mut self) -> Seen {
+        let (mut events, mut heads) = (Vec::new(), Vec::new());
+        let (mut lost, mut told_removed) = (0, 0);
         while let Some(told) = self.0.hear() {
             match told.split(' ').collect::<Vec<_>>()[..] {
                 ["saw", position, hash] => events.push(place_of(&[position, hash])),
                 ["lost", count] => lost += count.parse::<u64>().unwrap(),
+                ["head", position, digest] => heads.push(place_of(&[position, digest])),
+                ["removed", count] => told_removed += count.parse::<u64>().unwrap(),
                 ["ended", digest] => {
                     let digest = digest.to_owned();
                     return Seen {
                         events,
                         lost,
+                        told_removed,
+                        heads,
                         digest,
                     };
                 }

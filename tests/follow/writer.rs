@@ -7,6 +7,7 @@ use crate::support::dice::Dice;
 use crate::support::script::{self, How, Unit};
 use quipu::io::RealDisk;
 use quipu::prelude::*;
+use quipu::{CompactionConfig, EventRef, RetentionMoment, RetentionPredicate};
 use std::path::{Path, PathBuf};
 
 /// The kind of the last event of a history.
@@ -112,6 +113,25 @@ impl Session {
         self.unanswered = 0;
     }
 
+    /// Compacts by another rule each time, and appends meanwhile.
+    fn compact(&mut self, dice: &mut Dice) {
+        let modulus = 2 + dice.next() % 7;
+        let config = CompactionConfig::new().remove(EachNth(modulus));
+        let job = self.store.compact(match dice.one_in(2) {
+            true => config,
+            false => config.merge_below(0),
+        });
+        let job = job.unwrap();
+        // Few, so that the log does not grow faster than it is gone through.
+        for unit in script::units(dice, 4) {
+            self.send(&unit);
+        }
+        self.answer();
+        job.wait().unwrap();
+        // Fewer by now; one that was begun meanwhile is full sooner than is thought.
+        self.segments = self.store.stats().segments;
+    }
+
     fn sync(&mut self) {
         self.notes.write("limit", self.notes.read("sent"));
         self.store.sync().unwrap();
@@ -137,6 +157,17 @@ impl Session {
     }
 }
 
+/// A rule by which an event goes, however large it is, but for the last one.
+#[derive(Debug)]
+struct EachNth(u64);
+
+impl RetentionPredicate for EachNth {
+    fn may_go(&self, event: &EventRef<'_>, _: &RetentionMoment<'_>) -> quipu::Result<bool> {
+        let is_nth = event.position().get().is_multiple_of(self.0);
+        Ok(is_nth && event.kind() != ENDED.as_str())
+    }
+}
+
 /// The role.
 pub(crate) fn play(place: &Path) {
     tell("opening");
@@ -159,6 +190,11 @@ pub(crate) fn play(place: &Path) {
                     how: How::Append,
                     durability: Durability::Buffered,
                 });
+            }
+            ["compact", seed, times] => {
+                let mut dice = Dice::new(seed.parse().unwrap());
+                let count: usize = times.parse().unwrap();
+                (0..count).for_each(|_| session.compact(&mut dice));
             }
             ["sync"] => session.sync(),
             ["reopen"] => {
@@ -237,6 +273,17 @@ impl Writer {
 
     pub(crate) fn append(&mut self, dice: &mut Dice, units: usize) {
         self.begin(dice, units);
+        self.done();
+    }
+
+    /// Lets it compact, and append meanwhile, and goes on meanwhile.
+    pub(crate) fn begin_compacting(&mut self, dice: &mut Dice, times: usize) {
+        self.role
+            .ask(format_args!("compact {} {times}", dice.next()));
+    }
+
+    pub(crate) fn compact(&mut self, dice: &mut Dice, times: usize) {
+        self.begin_compacting(dice, times);
         self.done();
     }
 

@@ -35,7 +35,22 @@ pub(crate) struct Role {
 impl Role {
     /// Runs the test named `test`, which asks [`place_for`] the same role.
     pub(crate) fn start(test: &str, role: &str, place: &Path) -> Role {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let program = Command::new(std::env::current_exe().unwrap());
+        Self::run(program, test, role, place)
+    }
+
+    /// The same, in a process that may have no more than so many files open.
+    #[cfg(unix)]
+    pub(crate) fn start_with_files(test: &str, role: &str, place: &Path, files: u32) -> Role {
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", &format!(r#"ulimit -n {files}; exec "$0" "$@""#)])
+            .arg(std::env::current_exe().unwrap());
+        Self::run(shell, test, role, place)
+    }
+
+    fn run(mut program: Command, test: &str, role: &str, place: &Path) -> Role {
+        let mut child = program
             .args(["--exact", test, "--nocapture", "--test-threads=1"])
             .env(ROLE, role)
             .env(PLACE, place)
