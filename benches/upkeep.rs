@@ -21,6 +21,7 @@ use quipu::prelude::*;
 use quipu::{CompactionConfig, CompactionPlan, Retention};
 
 const BUILD_BATCH: usize = 1_000;
+const SMALL_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
 /// The pause between two of the appends that are timed.
 const PACE: Duration = Duration::from_millis(1);
 
@@ -36,17 +37,14 @@ fn main() {
         grouped(events as f64),
         grouped(ENTITIES as f64),
     );
+    build(&path, events);
     let store = Store::open(&path).expect("the store opens");
-    build(&store, events);
     println!("| work | result | unit |\n|---|--:|---|");
     let quiet = Duration::from_secs(if quick { 1 } else { 10 });
     let alone = appends_beside(&store, || thread::sleep(quiet)).0;
     percentiles("append, alone", &alone);
     for (name, config) in [
-        (
-            "merge of all",
-            CompactionConfig::new().merge_below(u64::MAX),
-        ),
+        ("small segments merged", CompactionConfig::new()),
         ("one kind of four removed", removing(&[KINDS[0]])),
         ("all removed", removing(&KINDS)),
     ] {
@@ -63,7 +61,10 @@ fn removing(kinds: &[&str]) -> CompactionConfig {
     CompactionConfig::new().remove(Retention::kinds(kinds))
 }
 
-fn build(store: &Store, events: usize) {
+/// Makes the store, in segments that a compaction finds small.
+fn build(path: &Path, events: usize) {
+    let config = StoreConfig::new(path).segment_bytes(SMALL_SEGMENT_BYTES);
+    let store = Store::open_with(config).expect("the store opens");
     let facts = Facts::new();
     for from in (0..events).step_by(BUILD_BATCH) {
         let batch = (from..(from + BUILD_BATCH).min(events)).fold(Batch::new(), |batch, index| {
@@ -74,6 +75,7 @@ fn build(store: &Store, events: usize) {
         });
         store.append_batch(batch).expect("it is durable");
     }
+    store.close().expect("the store closes");
 }
 
 fn run(store: &Store, path: &Path, name: &str, config: CompactionConfig, alone: &[Duration]) {

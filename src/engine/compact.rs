@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::engine::chain;
 use crate::engine::compact_plan::{CompactionPlan, Task, Work, plan};
-use crate::engine::exchange::{next_generation, replace_segments};
+use crate::engine::exchange::{next_generation, remove_all, remove_unused, replace_segments};
 use crate::engine::shared::Engine;
 use crate::engine::upkeep::Job;
 use crate::error::{Result, StoreError, StoreErrorKind};
@@ -17,13 +17,17 @@ use crate::event::position::Position;
 use crate::index::picture::Picture;
 use crate::index::retention::RetentionPredicate;
 use crate::index::view::View;
-use crate::io::Pace;
+use crate::io::{Pace, lower_priority};
 use crate::log::files::SegmentFile;
 use crate::log::rewrite::{Keeper, Range, rewrite};
+use crate::log::seal::Sealed;
+use crate::log::segment::Segment;
 use crate::options::Progress;
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Arc, Condvar, Mutex};
 
+/// How many files are written at once: one has the processor while the other waits for the disk.
+const WRITERS: usize = 2;
 /// How long a compaction that is held to a pace sleeps at once before it looks whether it is to stop.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
@@ -234,7 +238,10 @@ fn run(engine: &Engine, config: &CompactionConfig, state: &JobState) {
 }
 
 fn compact(engine: &Engine, config: &CompactionConfig, state: &JobState) -> Result<CompactionPlan> {
-    let Work { mut plan, tasks } = plan(engine, config, &mut || go_on(engine, state))?;
+    let Work { mut plan, tasks } = plan(engine, config, &mut || {
+        std::thread::yield_now();
+        go_on(engine, state)
+    })?;
     let total = |of: fn(&Task) -> u64| tasks.iter().map(of).sum();
     state
         .total_bytes
@@ -242,48 +249,140 @@ fn compact(engine: &Engine, config: &CompactionConfig, state: &JobState) -> Resu
     state
         .total_events
         .store(total(Task::events), Ordering::Relaxed);
-    let mut pace = Pace::new(config.bytes_per_second);
-    for (task, planned) in tasks.iter().zip(&mut plan.rewrites) {
-        go_on(engine, state)?;
-        let estimated = planned.disk_bytes_after;
-        planned.disk_bytes_after = carry_out(engine, state, task, &mut pace)?;
-        plan.disk_bytes_after = plan.disk_bytes_after - estimated + planned.disk_bytes_after;
-    }
-    Ok(plan)
+    let crew = Crew {
+        engine,
+        state,
+        tasks: &tasks,
+        next: AtomicUsize::new(0),
+        failed: AtomicBool::new(false),
+        pace: Mutex::new(Pace::new(config.bytes_per_second)),
+    };
+    crew.work(&mut plan).map(|()| plan)
 }
 
 /// Whether the work may go on.
 fn go_on(engine: &Engine, state: &JobState) -> Result<()> {
     if state.cancelled.load(Ordering::Relaxed) {
-        return Err(StoreError::new(
-            StoreErrorKind::Cancelled,
-            "the compaction was cancelled; what it had switched stays, start it again for the rest",
-        ));
+        return Err(stopped("it was cancelled"));
     }
     engine.check_writable()
 }
 
-/// Writes one file and switches to it; returns its length.
-fn carry_out(engine: &Engine, state: &JobState, task: &Task, pace: &mut Pace) -> Result<u64> {
-    let range = Range {
-        sources: &task.sources,
-        generation: next_generation(engine),
-        store_id: engine.store_id,
-        salt: engine.config.clock.entropy(),
-    };
-    let mut gate = Gate {
-        engine,
-        state,
-        task,
-        view: engine.front.last_view(),
-        pace,
-    };
-    let sealed = rewrite(&*engine.disk, &range, &mut gate)?;
-    drop(gate);
-    let entry = chain::entry_of(&engine.store_id, range.file(), &sealed);
-    replace_segments(engine, entry, sealed.digest_before)
-        .inspect_err(|error| give_up(engine, range.file(), error))?;
-    Ok(sealed.file_bytes)
+fn stopped(why: &str) -> StoreError {
+    let left = "what it had switched stays, start it again for the rest";
+    StoreError::new(
+        StoreErrorKind::Cancelled,
+        format!("the compaction ended: {why}; {left}"),
+    )
+}
+
+/// Writes files on several threads and switches to them on one.
+struct Crew<'a> {
+    engine: &'a Engine,
+    state: &'a JobState,
+    tasks: &'a [Task],
+    /// The first task that nobody has begun; publishes nothing but itself, as does `failed`.
+    next: AtomicUsize,
+    failed: AtomicBool,
+    pace: Mutex<Pace>,
+}
+
+/// A file that was written, and which task it was.
+type Written = (usize, SegmentFile, Sealed);
+
+impl Crew<'_> {
+    /// Carries out every task, and says in the plan how long the files became.
+    fn work(&self, plan: &mut CompactionPlan) -> Result<()> {
+        let mut replaced = Vec::new();
+        let outcome = self.write_and_switch(plan, &mut replaced);
+        remove_all(self.engine, replaced);
+        outcome
+    }
+
+    fn write_and_switch(
+        &self,
+        plan: &mut CompactionPlan,
+        replaced: &mut Vec<Arc<Segment>>,
+    ) -> Result<()> {
+        std::thread::scope(|scope| {
+            let (tell, written) = flume::bounded(WRITERS);
+            for number in 1..=WRITERS.min(self.tasks.len()) {
+                let tell = tell.clone();
+                std::thread::Builder::new()
+                    .name(format!("quipu-compact-{number}"))
+                    .spawn_scoped(scope, move || self.write(&tell))
+                    .map_err(|e| self.stop(StoreError::io("starting a thread to compact", e)))?;
+            }
+            drop(tell);
+            let mut outcome = Ok(());
+            for written in written {
+                let result = written.and_then(|(index, file, sealed)| {
+                    replaced.extend(self.switch(file, &sealed)?);
+                    plan.has_written(index, sealed.file_bytes);
+                    remove_unused(replaced);
+                    Ok(())
+                });
+                if let Err(error) = result {
+                    // Those that end because of the first one are not the cause.
+                    outcome = outcome.and(Err(self.stop(error)));
+                }
+            }
+            outcome
+        })
+    }
+
+    /// Lets no thread go on; returns why.
+    fn stop(&self, why: StoreError) -> StoreError {
+        self.failed.store(true, Ordering::Relaxed);
+        why
+    }
+
+    /// The whole work of one thread that writes.
+    fn write(&self, tell: &flume::Sender<Result<Written>>) {
+        lower_priority();
+        loop {
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(task) = self.tasks.get(index) else {
+                return;
+            };
+            let written = self.write_one(task);
+            let failed = written.is_err();
+            let written = written.map(|(file, sealed)| (index, file, sealed));
+            if tell.send(written).is_err() || failed {
+                return;
+            }
+        }
+    }
+
+    fn write_one(&self, task: &Task) -> Result<(SegmentFile, Sealed)> {
+        self.go_on()?;
+        let range = Range {
+            sources: &task.sources,
+            generation: next_generation(self.engine),
+            store_id: self.engine.store_id,
+            salt: self.engine.config.clock.entropy(),
+        };
+        let mut gate = Gate {
+            crew: self,
+            task,
+            view: self.engine.front.last_view(),
+        };
+        let sealed = rewrite(&*self.engine.disk, &range, &mut gate)?;
+        Ok((range.file(), sealed))
+    }
+
+    fn switch(&self, file: SegmentFile, sealed: &Sealed) -> Result<Vec<Arc<Segment>>> {
+        let entry = chain::entry_of(&self.engine.store_id, file, sealed);
+        replace_segments(self.engine, entry, sealed.digest_before)
+            .inspect_err(|error| give_up(self.engine, file, error))
+    }
+
+    fn go_on(&self) -> Result<()> {
+        match self.failed.load(Ordering::Relaxed) {
+            true => Err(stopped("it ended early elsewhere")),
+            false => go_on(self.engine, self.state),
+        }
+    }
 }
 
 /// Removes a file that was not switched to, unless the manifest may name it after all.
@@ -297,12 +396,10 @@ fn give_up(engine: &Engine, file: SegmentFile, error: &StoreError) {
 
 /// Answers what the rewriting asks, and holds it back.
 struct Gate<'a> {
-    engine: &'a Engine,
-    state: &'a JobState,
+    crew: &'a Crew<'a>,
     task: &'a Task,
     /// Of one range alone, so that the files of those before it are given back.
     view: View,
-    pace: &'a mut Pace,
 }
 
 impl Gate<'_> {
@@ -330,12 +427,13 @@ impl Keeper for Gate<'_> {
     }
 
     fn went_through(&mut self, bytes: u64, events: u64) -> Result<()> {
-        self.state.done_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.state.done_events.fetch_add(events, Ordering::Relaxed);
-        self.pace.note(bytes);
+        let Crew { state, pace, .. } = self.crew;
+        state.done_bytes.fetch_add(bytes, Ordering::Relaxed);
+        state.done_events.fetch_add(events, Ordering::Relaxed);
+        pace.lock().note(bytes);
         loop {
-            go_on(self.engine, self.state)?;
-            let pause = self.pace.ahead();
+            self.crew.go_on()?;
+            let pause = pace.lock().ahead();
             if pause.is_zero() {
                 return Ok(());
             }

@@ -81,6 +81,16 @@ impl CompactionPlan {
     }
 }
 
+impl CompactionPlan {
+    /// Says of one file how long it became.
+    pub(super) fn has_written(&mut self, index: usize, file_bytes: u64) {
+        if let Some(rewrite) = self.rewrites.get_mut(index) {
+            let estimated = std::mem::replace(&mut rewrite.disk_bytes_after, file_bytes);
+            self.disk_bytes_after = self.disk_bytes_after - estimated + file_bytes;
+        }
+    }
+}
+
 impl fmt::Display for CompactionPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() {

@@ -3,7 +3,7 @@
 use crate::engine::chain::read_checkpoint;
 use crate::engine::compact::{self, CompactionConfig};
 use crate::engine::dying::Dying;
-use crate::engine::exchange::{next_generation, replace_segments};
+use crate::engine::exchange::{next_generation, remove_all, replace_segments};
 use crate::engine::front::Front;
 use crate::engine::open::{open, open_read_only};
 use crate::engine::small::{Small, settle};
@@ -223,7 +223,10 @@ fn a_fork_reads_what_it_shares_and_appends_to_a_segment_of_its_own() {
             let generation = next_generation(&engine);
             let (file, sealed) = merge(&*engine.disk, &files, generation, engine.store_id).unwrap();
             let entry = chain::entry_of(&engine.store_id, file, &sealed);
-            replace_segments(&engine, entry, sealed.digest_before).unwrap();
+            remove_all(
+                &engine,
+                replace_segments(&engine, entry, sealed.digest_before).unwrap(),
+            );
             assert_eq!(header_of(&small.disk, file).store_id, [0xF0; 16]);
         }
         for position in 1..=tip.position {
@@ -285,7 +288,10 @@ fn a_snapshot_that_ends_with_a_replacement_goes_on_behind_it() {
     let generation = next_generation(&engine);
     let (file, merged) = merge(&*engine.disk, &files, generation, engine.store_id).unwrap();
     let entry = chain::entry_of(&engine.store_id, file, &merged);
-    replace_segments(&engine, entry, merged.digest_before).unwrap();
+    remove_all(
+        &engine,
+        replace_segments(&engine, entry, merged.digest_before).unwrap(),
+    );
     engine.close().unwrap();
     let last = sealed[3].last_position;
     small.events.retain(|event| event.0 <= last);

@@ -1,8 +1,8 @@
 //! Puts a file that was written for a range of segments in the place of the files of that range, while others read.
 //!
 //! One write of the manifest switches: before it the old files are the log, after it the new one. Views keep what they
-//! have; an old file is removed when the last of them that lists it is gone. It runs on the thread that wrote the file,
-//! one range at a time, and takes the writer's turn for one write of the hint.
+//! have; an old file is removed when the last of them that lists it is gone. It runs on the thread that compacts, one
+//! range at a time, and takes the writer's turn for one write of the hint.
 
 use crate::engine::chain;
 use crate::engine::runs;
@@ -13,15 +13,17 @@ use crate::format::manifest::{Manifest, Replaced};
 use crate::index::layer::Layer;
 use crate::index::layers::{Layers, put_sealed};
 use crate::log::files::{SegmentFile, read_manifest, write_manifest};
+use crate::log::segment::Segment;
 use crate::sync::Arc;
+use crate::sync::atomic::Ordering;
 
-/// The generation of a file that is written now; whoever replaces one range after the other asks before each.
+/// A number that no file and no manifest of the store has had.
 pub(crate) fn next_generation(engine: &Engine) -> u64 {
-    engine.manifest.lock().generation + 1
+    engine.generations.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 /// Puts the sealed file of `entry` in the place of those that it stands for; `digest_before` is the running digest
-/// before its first event.
+/// before its first event. Returns those segments, whose files [`remove_all`] removes.
 ///
 /// The file must be durable under its name. Runs that are stale by it deny nothing until upkeep is asked to merge.
 ///
@@ -34,7 +36,7 @@ pub(crate) fn replace_segments(
     engine: &Engine,
     entry: SealedEntry,
     digest_before: [u8; 32],
-) -> Result<()> {
+) -> Result<Vec<Arc<Segment>>> {
     let replaced = Replaced {
         first: entry.first,
         last: entry.number,
@@ -47,12 +49,12 @@ pub(crate) fn replace_segments(
     let place = ranges.partition_point(|range| range.last < replaced.first);
     ranges.insert(place, replaced);
     let next = Manifest {
-        generation: manifest.generation + 1,
+        generation: next_generation(engine),
         replaced: ranges,
         ..manifest.clone()
     };
     if let Err(error) = write_manifest(&*engine.disk, &next) {
-        return Err(unwritten(engine, &mut manifest, error));
+        return Err(unwritten(engine, &manifest, error));
     }
     *manifest = next;
     let layer = chain::layer_of(&engine.disk, &entry, digest_before);
@@ -60,18 +62,32 @@ pub(crate) fn replace_segments(
     drop(manifest);
     // Told of before anything is removed: a reader that finds a file gone looks for this.
     announce(engine);
-    for layer in gone {
-        let segment = Arc::clone(layer.segment());
-        drop(layer);
+    Ok(gone
+        .iter()
+        .map(|layer| Arc::clone(layer.segment()))
+        .collect())
+}
+
+/// Removes the files of replaced segments that nobody uses any more; the others stay in the list.
+pub(crate) fn remove_unused(replaced: &mut Vec<Arc<Segment>>) {
+    for segment in std::mem::take(replaced) {
+        match Arc::try_unwrap(segment) {
+            Ok(unused) => unused.remove(),
+            Err(used) => replaced.push(used),
+        }
+    }
+}
+
+/// Removes the files of replaced segments, those in use when the last view that lists them is gone.
+pub(crate) fn remove_all(engine: &Engine, mut replaced: Vec<Arc<Segment>>) {
+    remove_unused(&mut replaced);
+    for segment in replaced {
         // Views may outlive the store, and the next one that opens it removes the file.
-        if Arc::strong_count(&segment) > 1
-            && let Err(error) = segment.map()
-        {
+        if let Err(error) = segment.map() {
             tracing::warn!(file = segment.name(), %error, "a replaced file that is in use was not mapped");
         }
         segment.doom(&engine.lock);
     }
-    Ok(())
 }
 
 /// The files of a range, told by their entries, must be whole, and the new file must continue and be continued as they
@@ -107,17 +123,13 @@ fn in_range<'a>(sealed: &'a [SealedEntry], range: &Replaced) -> &'a [SealedEntry
 }
 
 /// What became of a manifest whose write failed.
-fn unwritten(engine: &Engine, manifest: &mut Manifest, error: StoreError) -> StoreError {
+fn unwritten(engine: &Engine, manifest: &Manifest, error: StoreError) -> StoreError {
     match read_manifest(&*engine.disk) {
         Ok(Some(there)) if there == *manifest => error,
-        _ => {
-            // Its number may be taken for good.
-            manifest.generation += 1;
-            StoreError::outcome_unknown(
-                "replacing segments: the manifest may or may not be durable; what it names stays until the store is opened again",
-            )
-            .with_source(error)
-        }
+        _ => StoreError::outcome_unknown(
+            "replacing segments: the manifest may or may not be durable; what it names stays until the store is opened again",
+        )
+        .with_source(error),
     }
 }
 

@@ -25,7 +25,7 @@ use crate::log::files::{
 };
 use crate::log::look;
 use crate::options::StoreConfig;
-use crate::sync::atomic::{AtomicBool, AtomicUsize};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use crate::sync::{Arc, Mutex, OnceLock, RwLock};
 
 /// Opens the store that the settings name, and creates it if there is none.
@@ -256,6 +256,7 @@ fn start(
         config,
         disk,
         store_id,
+        generations: AtomicU64::new(manifest.generation),
         manifest: Mutex::new(manifest),
         front,
         queue,

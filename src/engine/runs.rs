@@ -17,6 +17,9 @@ use crate::log::segment::Segment;
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
 
+/// How many keys are gathered before other threads are let by.
+const KEYS_BETWEEN_YIELDS: u32 = 4096;
+
 /// One run for each group of sealed files that is whole and more than one; none is opened.
 ///
 /// Groups go by number, so that a file which stands for many moves no other into another group.
@@ -163,8 +166,13 @@ pub(super) fn build(engine: &Engine, run: &Run) -> Result<Option<Vec<u8>>> {
         if engine.stopping.load(Ordering::Acquire) {
             return Ok(None);
         }
+        let mut added = 0_u32;
         index.each_key(|axis, key| {
             builder.add(axis, key);
+            added = added.wrapping_add(1);
+            if added.is_multiple_of(KEYS_BETWEEN_YIELDS) {
+                std::thread::yield_now();
+            }
             Ok(())
         })?;
     }

@@ -59,6 +59,8 @@ pub(crate) struct Engine {
     pub(crate) store_id: [u8; 16],
     /// The manifest in force; held while another is written, and never asked for by one who waits for the turn.
     pub(crate) manifest: Mutex<Manifest>,
+    /// The highest number that a file or a manifest has taken; publishes nothing but itself.
+    pub(crate) generations: AtomicU64,
     /// What readers share of it.
     pub(crate) front: Arc<Front>,
     pub(crate) queue: flume::Sender<Submission>,

@@ -14,6 +14,9 @@ use crate::event::hash::entity_digest;
 /// A 16-byte key and the row that it leads to.
 type Pair = ([u8; 16], u32);
 
+/// How many pairs are sorted before other threads are let by.
+const PAIRS_BETWEEN_YIELDS: usize = 4096;
+
 /// Collects the events of one segment in position order.
 #[derive(Debug)]
 pub(crate) struct SidxBuilder {
@@ -105,6 +108,7 @@ impl SidxBuilder {
         let filter = filter(tables, entities);
         let mut add = |part: Part, write: &mut dyn FnMut(&mut Vec<u8>) -> Section| {
             out.resize(out.len().next_multiple_of(8), 0);
+            std::thread::yield_now();
             let start = out.len();
             let mut section = write(&mut out);
             section.offset = start as u64;
@@ -120,7 +124,7 @@ impl SidxBuilder {
             (Part::Children, self.children),
             (Part::Removed, self.removed),
         ] {
-            pairs.sort_unstable();
+            sort(&mut pairs);
             add(part, &mut |out| write_pairs(out, &pairs, header.rows));
         }
         for axis in NameAxis::ALL {
@@ -186,6 +190,18 @@ impl Names {
     }
 }
 
+/// Sorts, and lets other threads by now and then: on a busy processor an append would wait for all of it.
+fn sort(pairs: &mut [Pair]) {
+    if pairs.len() <= PAIRS_BETWEEN_YIELDS {
+        pairs.sort_unstable();
+        std::thread::yield_now();
+        return;
+    }
+    let (lower, _, upper) = pairs.select_nth_unstable(pairs.len() / 2);
+    sort(lower);
+    sort(upper);
+}
+
 fn filter(
     tables: [(Axis16, &Vec<Pair>); 5],
     entities: &[(&str, u32)],
@@ -199,6 +215,7 @@ fn filter(
         probe.set(&mut blocks[probe.offset() / FILTER_BLOCK_BYTES]);
     };
     for (axis, pairs) in tables {
+        std::thread::yield_now();
         pairs.iter().for_each(|(key, _)| add(axis, key));
     }
     for (entity, _) in entities {

@@ -176,6 +176,13 @@ pub trait DiskFile: Send + Sync + Debug {
         self.len().map(|bytes| bytes == 0)
     }
 
+    /// Whether this is the only use of a file that has no name any more, so that nobody misses what is cut off it.
+    ///
+    /// A disk that cannot tell leaves this out: its files are removed in one step.
+    fn is_only_use(&self) -> bool {
+        false
+    }
+
     /// A view of the first `len` bytes that shows later writes to them; the file may still be shorter.
     ///
     /// # Errors

@@ -8,6 +8,9 @@ use super::disk::DiskFile;
 /// How often in a row a call may say "interrupted" or "try again" before that is the answer.
 pub(crate) const MAX_RETRIES: u32 = 16;
 
+/// How much is written between two syncs where others wait for the disk, in bytes.
+pub(crate) const PIECE_BYTES: usize = 256 * 1024;
+
 /// A write that did not get through.
 #[derive(Debug)]
 pub(crate) struct WriteError {
@@ -63,6 +66,21 @@ pub(crate) fn read_upto_at(
         }
     }
     Ok(read)
+}
+
+/// Writes all of `bytes` at `offset`, each piece durable before the next: a sync of another file may wait for what this
+/// one has not synced, and that is never much. The file's length and names are left to its caller's last sync.
+pub(crate) fn write_in_pieces(
+    file: &dyn DiskFile,
+    bytes: &[u8],
+    mut offset: u64,
+) -> io::Result<()> {
+    for piece in bytes.chunks(PIECE_BYTES) {
+        write_all_at(file, piece, offset)?;
+        file.sync_data()?;
+        offset += piece.len() as u64;
+    }
+    Ok(())
 }
 
 /// Writes all of `bytes` at `offset`.

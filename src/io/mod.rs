@@ -23,6 +23,7 @@
 
 mod clock;
 mod copy;
+mod discard;
 mod disk;
 mod exact;
 mod map;
@@ -30,6 +31,7 @@ mod memory;
 #[cfg(target_os = "linux")]
 mod notify;
 mod overlay;
+mod priority;
 mod real;
 mod replace;
 mod watch;
@@ -42,8 +44,10 @@ pub use real::RealDisk;
 pub use watch::Watch;
 
 pub(crate) use copy::{CopyError, Pace, copy_bytes};
-pub(crate) use exact::{read_exact_at, read_upto_at, write_all_at};
+pub(crate) use discard::discard;
+pub(crate) use exact::{PIECE_BYTES, read_exact_at, read_upto_at, write_all_at, write_in_pieces};
 pub(crate) use overlay::Overlay;
+pub(crate) use priority::lower_priority;
 pub(crate) use replace::replace;
 
 #[cfg(test)]

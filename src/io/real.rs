@@ -112,9 +112,11 @@ impl Disk for RealDisk {
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(RealFile {
-            file: open_file(&self.file_path(name)?, name, access)?,
-        }))
+        let file = open_file(&self.file_path(name)?, name, access)?;
+        if access == Access::Read {
+            announce_use(&file, name)?;
+        }
+        Ok(Arc::new(RealFile { file }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -166,6 +168,42 @@ impl Disk for RealDisk {
 #[cfg(target_os = "linux")]
 fn reflink(from: &File, to: &File) -> io::Result<()> {
     Ok(rustix::fs::ioctl_ficlone(to, from)?)
+}
+
+/// Takes the lock that [`only_use`] asks for, shared with all other readers until the file is neither open nor mapped.
+#[cfg(target_os = "linux")]
+fn announce_use(file: &File, name: &str) -> io::Result<()> {
+    use std::os::linux::fs::MetadataExt;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) if file.metadata()?.st_nlink() == 0 => {
+            Err(io::ErrorKind::NotFound.into())
+        }
+        Err(TryLockError::WouldBlock) => Err(io::Error::new(
+            io::ErrorKind::WouldBlock,
+            format!("{name} is locked by another program"),
+        )),
+        // Where files cannot be locked, `only_use` gets no lock either.
+        Err(TryLockError::Error(_)) | Ok(()) => Ok(()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn announce_use(_: &File, _: &str) -> io::Result<()> {
+    Ok(())
+}
+
+/// Whether the file has no name and no reader: the lock stays taken, so that it has none later.
+#[cfg(target_os = "linux")]
+fn only_use(file: &File) -> bool {
+    use std::os::linux::fs::MetadataExt;
+    let is_nameless = file.metadata().is_ok_and(|about| about.st_nlink() == 0);
+    is_nameless && file.try_lock().is_ok()
+}
+
+/// Elsewhere a mapped file may lose its lock when it is closed.
+#[cfg(not(target_os = "linux"))]
+fn only_use(_: &File) -> bool {
+    false
 }
 
 /// Elsewhere it takes calls of which none is both safe and common; the bytes are copied.
@@ -374,6 +412,10 @@ impl DiskFile for RealFile {
 
     fn len(&self) -> io::Result<u64> {
         self.file.metadata().map(|about| about.len())
+    }
+
+    fn is_only_use(&self) -> bool {
+        only_use(&self.file)
     }
 
     fn map(&self, len: u64) -> io::Result<Map> {

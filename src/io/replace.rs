@@ -3,7 +3,7 @@
 use std::io;
 
 use super::disk::{Access, Disk, parent};
-use super::exact::write_all_at;
+use super::exact::write_in_pieces;
 
 /// Makes `bytes` the content of `name`, durable on return. One thread at a time may replace one name.
 ///
@@ -26,6 +26,6 @@ fn write_new(disk: &dyn Disk, name: &str, bytes: &[u8]) -> io::Result<()> {
         _ => {}
     }
     let file = disk.open(name, Access::CreateNew)?;
-    write_all_at(&*file, bytes, 0)?;
+    write_in_pieces(&*file, bytes, 0)?;
     file.sync_all()
 }

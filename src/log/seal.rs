@@ -10,7 +10,7 @@ use crate::format::record::{ParentList, Record, TagList};
 use crate::format::segment::SegmentHeader;
 use crate::format::sidx::{SidxFacts, SidxRow, TRAILER_BYTES, Trailer};
 use crate::format::sidx_build::SidxBuilder;
-use crate::io::{Access, Disk, read_exact_at, replace, write_all_at};
+use crate::io::{Access, Disk, read_exact_at, replace, write_in_pieces};
 use crate::log::files::{SegmentFile, decode_error};
 use crate::log::look::{Listed, header_in, open};
 use crate::log::scan::{Scan, Step, Tip};
@@ -30,6 +30,8 @@ pub(crate) struct Sealed {
     pub(crate) tip: Tip,
 }
 
+/// How much is read before other threads are let by, in bytes: on a busy processor an append would wait for all of it.
+const BYTES_BETWEEN_YIELDS: usize = 64 * 1024;
 /// The alignment of a footer, in bytes.
 const FOOTER_ALIGNMENT: u64 = 4096;
 
@@ -51,7 +53,7 @@ pub(crate) fn seal(
     let file = open(disk, &name, Access::Write)?;
     let start = footer_start(sealed.tip.mark.offset);
     let file_bytes = start + footer.len() as u64;
-    write_all_at(&*file, &footer, start).map_err(|e| fail(e.source))?;
+    write_in_pieces(&*file, &footer, start).map_err(fail)?;
     file.set_len(file_bytes).map_err(fail)?;
     file.sync_all().map_err(fail)?;
     Ok(Sealed {
@@ -144,6 +146,8 @@ pub(crate) struct Indexer {
     builder: SidxBuilder,
     seed: crate::format::crc::Seed,
     first_recorded: Option<u64>,
+    /// Bytes of frames since other threads were last let by.
+    unyielded: usize,
 }
 
 impl Indexer {
@@ -152,6 +156,7 @@ impl Indexer {
             builder: SidxBuilder::new(header.first_position),
             seed: header.seed(),
             first_recorded: None,
+            unyielded: 0,
         }
     }
 
@@ -162,6 +167,11 @@ impl Indexer {
         position: u64,
         frame: &[u8],
     ) -> Result<()> {
+        self.unyielded += frame.len();
+        if self.unyielded >= BYTES_BETWEEN_YIELDS {
+            self.unyielded = 0;
+            std::thread::yield_now();
+        }
         let seed = self.seed.clone();
         with_row(&seed, file, offset, position, frame, |row| self.push(row))
     }

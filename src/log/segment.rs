@@ -3,7 +3,7 @@
 //! Any thread may read; only bytes below the visible mark are ever asked for, but for the writer, which lends the
 //! bytes it has staged and not yet written.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::OnceLock;
 
 use crate::error::{Result, StoreError};
@@ -11,7 +11,7 @@ use crate::format::crc::Seed;
 use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::format::record::{Kept, Record};
 use crate::format::segment::SegmentHeader;
-use crate::io::{Access, Disk, DiskFile, DiskLock, Map};
+use crate::io::{Access, Disk, DiskFile, DiskLock, Map, discard};
 use crate::log::event::EventRef;
 use crate::log::files::{SegmentFile, decode_error};
 use crate::log::scan::GROUPS_START;
@@ -65,6 +65,24 @@ impl Segment {
     pub(crate) fn doom(&self, lock: &WriterLock) {
         // A second doom is the same one.
         let _ = self.doomed.set(Arc::clone(lock));
+    }
+
+    /// Removes the file, which nobody in this process uses any more, at a pace that leaves the disk to others.
+    pub(crate) fn remove(mut self) {
+        self.remove_by(discard);
+    }
+
+    fn remove_by(&mut self, remove: fn(&dyn Disk, &str) -> io::Result<()>) {
+        // Not every system removes what is mapped.
+        drop(self.mapped.take());
+        for name in [self.place.name(), self.place.side_index_name()] {
+            match remove(&*self.disk, &name) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    tracing::warn!(file = name, %error, "a replaced file was not removed");
+                }
+                _ => {}
+            }
+        }
     }
 
     /// The segment that grows: mapped at its final length from the start.
@@ -253,19 +271,9 @@ impl Drop for Segment {
         let Some(lock) = self.doomed.take() else {
             return;
         };
-        // Not every system removes what is mapped.
-        drop(self.mapped.take());
         let held = lock.lock();
-        if held.is_none() {
-            return;
-        }
-        for name in [self.place.name(), self.place.side_index_name()] {
-            match self.disk.remove(&name) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    tracing::warn!(file = name, %error, "a replaced file was not removed");
-                }
-                _ => {}
-            }
+        if held.is_some() {
+            self.remove_by(|disk, name| disk.remove(name));
         }
     }
 }

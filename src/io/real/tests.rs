@@ -263,3 +263,74 @@ fn a_link_to_share_is_not_followed() {
     assert!(disk.share("clone", &from, Sharing::Reflink).is_err());
     assert!(disk.open("clone", Access::Read).is_err());
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_is_in_use_while_it_has_a_name_or_a_map() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = prepared(directory.path());
+    let bytes = vec![7; 3 << 20];
+    let made = disk.open("file", Access::CreateNew).unwrap();
+    write_all_at(&*made, &bytes, 0).unwrap();
+    disk.share("copy", &directory.path().join("file"), Sharing::HardLink)
+        .unwrap();
+    let map = disk.open("file", Access::Read).unwrap().map(3 << 20);
+    assert!(!made.is_only_use(), "it has two names");
+    disk.remove("file").unwrap();
+    assert!(!made.is_only_use(), "it has a name");
+    disk.remove("copy").unwrap();
+    assert!(!made.is_only_use(), "it is mapped, though open no more");
+    drop(map);
+    assert!(made.is_only_use());
+}
+
+#[test]
+fn what_is_discarded_stays_whole_for_those_who_use_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = prepared(directory.path());
+    let bytes = vec![7; 3 << 20];
+    for (by_map, by_name) in [(true, false), (false, true), (false, false)] {
+        let made = disk.open("file", Access::CreateNew).unwrap();
+        write_all_at(&*made, &bytes, 0).unwrap();
+        let map = by_map.then(|| {
+            disk.open("file", Access::Read)
+                .unwrap()
+                .map(3 << 20)
+                .unwrap()
+        });
+        if by_name {
+            disk.share("other", &directory.path().join("file"), Sharing::HardLink)
+                .unwrap();
+        }
+        crate::io::discard(&disk, "file").unwrap();
+        assert!(
+            disk.list("")
+                .unwrap()
+                .iter()
+                .all(|entry| entry.name != "file")
+        );
+        let left = made.len().unwrap();
+        let is_used = by_map || by_name || !cfg!(target_os = "linux");
+        assert_eq!(left > 1 << 20, is_used, "{left}");
+        if let Some(map) = map {
+            assert_eq!(map.slice(0, 3 << 20), Some(&bytes[..]));
+        }
+        if by_name {
+            assert_eq!(fs::read(directory.path().join("other")).unwrap(), bytes);
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_another_program_locks_is_not_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = prepared(directory.path());
+    disk.open("file", Access::CreateNew).unwrap();
+    let other = File::open(directory.path().join("file")).unwrap();
+    other.lock().unwrap();
+    let error = disk.open("file", Access::Read).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
+    other.unlock().unwrap();
+    disk.open("file", Access::Read).unwrap();
+}
