@@ -9,7 +9,7 @@ use super::disk::{
     Access, Disk, DiskFile, DiskLock, Entry, LockError, Sharing, check_name, not_a_directory,
     not_a_regular_file, parent,
 };
-use super::exact::write_all_at;
+use super::exact::{MAX_RETRIES, write_all_at};
 use super::map::Map;
 use super::watch::{Pause, Watch};
 
@@ -112,11 +112,15 @@ impl Disk for RealDisk {
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn DiskFile>> {
-        let file = open_file(&self.file_path(name)?, name, access)?;
-        if access == Access::Read {
-            announce_use(&file, name)?;
+        let path = self.file_path(name)?;
+        for _ in 0..MAX_RETRIES {
+            let file = open_file(&path, name, access)?;
+            // Those who write it, too: the map of the segment that grew is read long after it was sealed.
+            if announce_use(&file, name)? {
+                return Ok(Arc::new(RealFile { file }));
+            }
         }
-        Ok(Arc::new(RealFile { file }))
+        Err(io::ErrorKind::NotFound.into())
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -155,6 +159,9 @@ impl Disk for RealDisk {
             Sharing::HardLink => fs::hard_link(from, to),
             Sharing::Reflink => {
                 let from = open_file(from, name, Access::Read)?;
+                if !announce_use(&from, name)? {
+                    return Err(io::ErrorKind::NotFound.into());
+                }
                 let new = open_file(&to, name, Access::CreateNew)?;
                 reflink(&from, &new).inspect_err(|_| {
                     // The failure to report is the first one; the next attempt removes what is left.
@@ -170,34 +177,38 @@ fn reflink(from: &File, to: &File) -> io::Result<()> {
     Ok(rustix::fs::ioctl_ficlone(to, from)?)
 }
 
-/// Takes the lock that [`only_use`] asks for, shared with all other readers until the file is neither open nor mapped.
+/// Takes the lock that [`only_use`] asks for, shared with all other users until the file is neither open nor mapped.
+///
+/// Whether the file has a name: without one, it was removed or replaced since it was opened, and may have been cut.
 #[cfg(target_os = "linux")]
-fn announce_use(file: &File, name: &str) -> io::Result<()> {
-    use std::os::linux::fs::MetadataExt;
-    match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) if file.metadata()?.st_nlink() == 0 => {
-            Err(io::ErrorKind::NotFound.into())
-        }
-        Err(TryLockError::WouldBlock) => Err(io::Error::new(
+fn announce_use(file: &File, name: &str) -> io::Result<bool> {
+    let locked = file.try_lock_shared();
+    // Asked behind the lock: nobody cuts the file any more.
+    match (has_name(file)?, locked) {
+        (true, Err(TryLockError::WouldBlock)) => Err(io::Error::new(
             io::ErrorKind::WouldBlock,
             format!("{name} is locked by another program"),
         )),
         // Where files cannot be locked, `only_use` gets no lock either.
-        Err(TryLockError::Error(_)) | Ok(()) => Ok(()),
+        (has_name, _) => Ok(has_name),
     }
 }
 
-#[cfg(not(target_os = "linux"))]
-fn announce_use(_: &File, _: &str) -> io::Result<()> {
-    Ok(())
+#[cfg(target_os = "linux")]
+fn has_name(file: &File) -> io::Result<bool> {
+    use std::os::linux::fs::MetadataExt;
+    Ok(file.metadata()?.st_nlink() > 0)
 }
 
-/// Whether the file has no name and no reader: the lock stays taken, so that it has none later.
+#[cfg(not(target_os = "linux"))]
+fn announce_use(_: &File, _: &str) -> io::Result<bool> {
+    Ok(true)
+}
+
+/// Whether the file has no name and no other user: the lock stays taken, so that it has none later.
 #[cfg(target_os = "linux")]
 fn only_use(file: &File) -> bool {
-    use std::os::linux::fs::MetadataExt;
-    let is_nameless = file.metadata().is_ok_and(|about| about.st_nlink() == 0);
-    is_nameless && file.try_lock().is_ok()
+    has_name(file).is_ok_and(|has_name| !has_name) && file.try_lock().is_ok()
 }
 
 /// Elsewhere a mapped file may lose its lock when it is closed.

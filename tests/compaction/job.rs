@@ -296,3 +296,34 @@ fn a_segment_of_which_little_would_go_can_be_left_alone() {
             .is_empty()
     );
 }
+
+/// A view that was taken before a segment was full reads it through the map of the one who wrote it. That map took no
+/// lock, so that the file was cut under it once it was replaced, and the read killed the process.
+#[test]
+fn a_view_from_before_a_segment_was_full_reads_it_after_it_was_replaced() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let config = StoreConfig::new(folder.path()).segment_bytes(4 * MIN_SEGMENT_BYTES);
+    let mut store = Store::open_with(config.clone()).unwrap();
+    for reopened in 0..2 {
+        fill(&store, 2_000);
+        if reopened > 0 {
+            store.close().unwrap();
+            store = Store::open_with(config.clone()).unwrap();
+        }
+        let view = store.view();
+        let event = view.at(view.position()).unwrap().unwrap();
+        let bytes = payload_bytes(&view);
+        fill(&store, 4_000);
+        let done = compact(&store, no_views().merge_below(0));
+        assert!(done.events_removed > 0, "{done}");
+        assert_eq!(payload_bytes(&view), bytes);
+        assert_eq!(event.payload_bytes().unwrap().len(), 1_203);
+    }
+}
+
+fn payload_bytes(view: &View) -> usize {
+    let events = view.query(Query::all()).unwrap();
+    events
+        .map(|event| event.unwrap().payload_bytes().unwrap().len())
+        .sum()
+}

@@ -292,6 +292,9 @@ fn what_is_discarded_stays_whole_for_those_who_use_it() {
     for (by_map, by_name) in [(true, false), (false, true), (false, false)] {
         let made = disk.open("file", Access::CreateNew).unwrap();
         write_all_at(&*made, &bytes, 0).unwrap();
+        drop(made);
+        // It says nothing of its use, and sees what is done.
+        let seen = File::open(directory.path().join("file")).unwrap();
         let map = by_map.then(|| {
             disk.open("file", Access::Read)
                 .unwrap()
@@ -309,7 +312,7 @@ fn what_is_discarded_stays_whole_for_those_who_use_it() {
                 .iter()
                 .all(|entry| entry.name != "file")
         );
-        let left = made.len().unwrap();
+        let left = seen.metadata().unwrap().len();
         let is_used = by_map || by_name || !cfg!(target_os = "linux");
         assert_eq!(left > 1 << 20, is_used, "{left}");
         if let Some(map) = map {
@@ -333,4 +336,38 @@ fn a_file_that_another_program_locks_is_not_read() {
     assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
     other.unlock().unwrap();
     disk.open("file", Access::Read).unwrap();
+}
+
+/// Whoever opens a file and is held up before it says that it uses it finds it cut, when whoever removed it is done.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_was_removed_since_it_was_opened_is_not_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = prepared(directory.path());
+    let path = directory.path().join("file");
+    disk.open("file", Access::CreateNew).unwrap();
+    let held_up = File::open(&path).unwrap();
+    assert!(announce_use(&held_up, "file").unwrap());
+    let held_up = File::open(&path).unwrap();
+    crate::io::discard(&disk, "file").unwrap();
+    assert!(!announce_use(&held_up, "file").unwrap());
+    // One that was replaced is opened again, by its name.
+    crate::io::replace(&disk, "file", b"new").unwrap();
+    assert_eq!(disk.open("file", Access::Read).unwrap().len().unwrap(), 3);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_is_in_use_by_those_who_write_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = prepared(directory.path());
+    for access in [Access::CreateNew, Access::Write] {
+        let map = disk.open("file", access).unwrap().map(4096).unwrap();
+        let other = disk.open("file", Access::Write).unwrap();
+        disk.remove("file").unwrap();
+        assert!(!other.is_only_use(), "{access:?}");
+        drop(map);
+        assert!(other.is_only_use(), "{access:?}");
+        disk.open("file", Access::CreateNew).unwrap();
+    }
 }
