@@ -256,7 +256,7 @@ fn start(
         config,
         disk,
         store_id,
-        generations: AtomicU64::new(manifest.generation),
+        generations: AtomicU64::new(highest_generation(&manifest)),
         manifest: Mutex::new(manifest),
         front,
         queue,
@@ -285,6 +285,12 @@ fn start(
     engine.send(Job::Merge(0));
     start_threads(&engine, todo)?;
     Ok(engine)
+}
+
+/// A copy's manifest counts anew, and names files that the original's numbers made.
+fn highest_generation(manifest: &Manifest) -> u64 {
+    let files = manifest.replaced.iter().map(|range| range.generation);
+    files.fold(manifest.generation, u64::max)
 }
 
 fn start_threads(engine: &Arc<Engine>, todo: flume::Receiver<Job>) -> Result<()> {

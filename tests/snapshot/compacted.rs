@@ -166,3 +166,26 @@ fn a_compacted_store_is_restored_to_any_position() {
         assert!(copy.verify().unwrap().is_sound());
     }
 }
+
+/// A snapshot's manifest begins to count anew, so that its next replacement could get the name of the one that it stands
+/// for: its file was written over, and then removed as replaced.
+#[test]
+fn what_is_compacted_after_a_snapshot_again_has_another_name() {
+    let store = store_on(&MemoryDisk::new());
+    let (first, second) = (MemoryDisk::new(), MemoryDisk::new());
+    snapshot(&store, &first);
+    for (disk, dest, position) in [(&first, &second, 2), (&second, &MemoryDisk::new(), 3)] {
+        let copy = opened(disk.clone()).unwrap();
+        let gone = Region::all().positions(position..=position);
+        let config = CompactionConfig::new().remove(Retention::query(gone));
+        let done = copy.compact(config.merge_below(0)).unwrap().wait();
+        assert_eq!(done.unwrap().events_removed, 1);
+        assert_eq!(replacements(disk).len(), 1);
+        snapshot(&copy, dest);
+        copy.close().unwrap();
+        assert_prefix(
+            &opened(disk.clone()).unwrap(),
+            &read_only(dest.clone()).unwrap(),
+        );
+    }
+}
