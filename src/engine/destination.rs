@@ -19,7 +19,6 @@ use crate::log::files::{
 };
 use crate::log::look;
 use crate::log::plan;
-use crate::log::proof;
 use crate::sync::Arc;
 
 /// A directory that holds a copy, a part of one, or nothing.
@@ -94,23 +93,13 @@ impl Destination {
     }
 
     /// Makes a snapshot again of a store that was opened for writing and closed, by giving it an end.
-    ///
-    /// Replacements that are not those of the store in `source` are brought from there.
-    pub(crate) fn put_end(&mut self, end: SnapshotEnd, source: &dyn Disk) -> Result<()> {
+    pub(crate) fn put_end(&mut self, end: SnapshotEnd) -> Result<()> {
         let Some(manifest) = self.manifest.as_mut().filter(|m| m.end.is_none()) else {
             return Ok(());
         };
         manifest.generation += 1;
         manifest.end = Some(end);
-        write_manifest(&*self.disk, manifest)?;
-        for file in manifest.replaced.iter().map(SegmentFile::from) {
-            let header = |disk: &dyn Disk| proof::header_of(disk, file).ok();
-            // Each replacement has a salt of its own in its header.
-            if header(&*self.disk) != header(source) {
-                self.segments.0.remove(&file.name());
-            }
-        }
-        Ok(())
+        write_manifest(&*self.disk, manifest)
     }
 
     /// Says what is being copied. What an interrupted copy of something else left is taken away before.

@@ -130,7 +130,7 @@ fn take(
     let check = |manifest: &Option<Manifest>| check_same_store(original, &**disk, manifest);
     let mut destination = Destination::enter(Arc::clone(disk), check)?;
     if let Some(end) = check_history(original, &destination)? {
-        destination.put_end(end, &*original.disk)?;
+        destination.put_end(end)?;
     }
     let generation = (destination.manifest.as_ref()).map_or(0, |manifest| manifest.generation);
     let target = Manifest {

@@ -10,6 +10,7 @@ use crate::engine::original::{Original, Part, tip_at};
 use crate::error::{Result, StoreError, StoreErrorKind};
 use crate::format::segment::SegmentHeader;
 use crate::io::{Access, CopyError, Disk, DiskFile, Pace, Sharing, copy_bytes, write_all_at};
+use crate::log::files::SegmentFile;
 use crate::log::proof::{self, Cut};
 use crate::log::scan::{GROUPS_START, Tip};
 use crate::options::{Listening, Progress};
@@ -154,7 +155,9 @@ impl<'a> Transfer<'a> {
         if part.is_sealed && self.destination.has_whole(part.file) {
             // Nothing of it is read: a snapshot costs what is new.
             let there = self.destination.bytes_of(part.file);
-            if let Some(bytes) = there.filter(|_| there == files.bytes_of(part.file)) {
+            if let Some(bytes) = there.filter(|_| there == files.bytes_of(part.file))
+                && self.is_same(part.file)?
+            {
                 self.brought.kept_bytes += bytes;
                 return Ok(None);
             }
@@ -175,7 +178,8 @@ impl<'a> Transfer<'a> {
                 (cut.tip.mark.offset, cut.group)
             }
         };
-        if !self.grows(part) && self.destination.bytes_of(part.file) == Some(bytes) {
+        let is_there = self.destination.bytes_of(part.file) == Some(bytes);
+        if is_there && !self.grows(part) && self.is_same(part.file)? {
             self.brought.kept_bytes += bytes;
             return Ok(None);
         }
@@ -187,6 +191,18 @@ impl<'a> Transfer<'a> {
             bytes,
             step,
         }))
+    }
+
+    /// Whether a file that is there by name and length is the one of the original.
+    ///
+    /// Copies of one store that were compacted apart name their replacements alike; each has a salt of its own in its header.
+    fn is_same(&self, file: SegmentFile) -> Result<bool> {
+        if !file.is_replacement() {
+            return Ok(true);
+        }
+        let (wanted, _) = proof::header_of(&*self.original.disk, file)?;
+        let there = proof::header_of(&*self.destination.disk, file);
+        Ok(there.is_ok_and(|(header, _)| header == wanted))
     }
 
     /// Whether the earlier snapshot ends in this file.

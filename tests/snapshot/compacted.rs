@@ -189,3 +189,21 @@ fn what_is_compacted_after_a_snapshot_again_has_another_name() {
         );
     }
 }
+
+/// Two copies of a store that each removed as much from a segment have files of the same name and length for it.
+#[test]
+fn a_snapshot_of_a_copy_that_was_compacted_for_itself_gets_its_files() {
+    let store = store_on(&MemoryDisk::new());
+    let dest = MemoryDisk::new();
+    for position in [10, 11] {
+        let disk = MemoryDisk::new();
+        snapshot(&store, &disk);
+        let copy = opened(disk.clone()).unwrap();
+        let gone = Region::all().positions(position..=position);
+        let config = CompactionConfig::new().remove(Retention::query(gone));
+        copy.compact(config.merge_below(0)).unwrap().wait().unwrap();
+        snapshot(&copy, &dest);
+        assert_eq!(replacements(&dest), replacements(&disk));
+        assert_prefix(&read_only(dest.clone()).unwrap(), &copy);
+    }
+}
