@@ -9,6 +9,8 @@ mod aged;
 mod asking;
 #[path = "compaction/cut.rs"]
 mod cut;
+#[path = "compaction/failing.rs"]
+mod failing;
 #[path = "compaction/history.rs"]
 mod history;
 #[path = "compaction/job.rs"]

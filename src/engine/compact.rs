@@ -19,7 +19,7 @@ use crate::index::retention::RetentionPredicate;
 use crate::index::view::View;
 use crate::io::{Pace, lower_priority};
 use crate::log::files::SegmentFile;
-use crate::log::rewrite::{Keeper, Range, rewrite};
+use crate::log::rewrite::{Keeper, Range, rewrite, take_away};
 use crate::log::seal::Sealed;
 use crate::log::segment::Segment;
 use crate::options::Progress;
@@ -215,13 +215,7 @@ pub(crate) fn start(engine: &Arc<Engine>, config: CompactionConfig) -> Result<Co
 
 /// The thread's whole work.
 fn run(engine: &Engine, config: &CompactionConfig, state: &JobState) {
-    let outcome = catch_unwind(AssertUnwindSafe(|| compact(engine, config, state)));
-    let outcome = outcome.unwrap_or_else(|_| {
-        Err(StoreError::new(
-            StoreErrorKind::OutcomeUnknown,
-            "the compaction panicked; what it had switched stays, start it again",
-        ))
-    });
+    let outcome = caught(|| compact(engine, config, state));
     match &outcome {
         Ok(done) => tracing::info!(
             events_removed = done.events_removed,
@@ -258,6 +252,16 @@ fn compact(engine: &Engine, config: &CompactionConfig, state: &JobState) -> Resu
         pace: Mutex::new(Pace::new(config.bytes_per_second)),
     };
     crew.work(&mut plan).map(|()| plan)
+}
+
+/// Does a part of the work; a panic in it is an error of the whole.
+fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(StoreError::new(
+            StoreErrorKind::OutcomeUnknown,
+            "the compaction panicked; what it had switched stays, start it again",
+        ))
+    })
 }
 
 /// Whether the work may go on.
@@ -308,21 +312,29 @@ impl Crew<'_> {
             let (tell, written) = flume::bounded(WRITERS);
             for number in 1..=WRITERS.min(self.tasks.len()) {
                 let tell = tell.clone();
-                std::thread::Builder::new()
+                let spawned = std::thread::Builder::new()
                     .name(format!("quipu-compact-{number}"))
-                    .spawn_scoped(scope, move || self.write(&tell))
-                    .map_err(|e| self.stop(StoreError::io("starting a thread to compact", e)))?;
+                    .spawn_scoped(scope, move || self.write(&tell));
+                match spawned {
+                    Err(error) if number == 1 => {
+                        return Err(StoreError::io("starting a thread to compact", error));
+                    }
+                    Err(error) => tracing::warn!(%error, "a compaction has fewer threads"),
+                    Ok(_) => {}
+                }
             }
             drop(tell);
             let mut outcome = Ok(());
             for written in written {
-                let result = written.and_then(|(index, file, sealed)| {
-                    replaced.extend(self.switch(file, &sealed)?);
-                    plan.has_written(index, sealed.file_bytes);
-                    remove_unused(replaced);
-                    Ok(())
+                let switched = written.and_then(|(index, file, sealed)| {
+                    caught(|| {
+                        replaced.extend(self.switch(file, &sealed)?);
+                        plan.has_written(index, sealed.file_bytes);
+                        remove_unused(replaced);
+                        Ok(())
+                    })
                 });
-                if let Err(error) = result {
+                if let Err(error) = switched {
                     // Those that end because of the first one are not the cause.
                     outcome = outcome.and(Err(self.stop(error)));
                 }
@@ -367,8 +379,10 @@ impl Crew<'_> {
             task,
             view: self.engine.front.last_view(),
         };
-        let sealed = rewrite(&*self.engine.disk, &range, &mut gate)?;
-        Ok((range.file(), sealed))
+        let (disk, file) = (&*self.engine.disk, range.file());
+        caught(|| rewrite(disk, &range, &mut gate))
+            .inspect_err(|_| take_away(disk, file))
+            .map(|sealed| (file, sealed))
     }
 
     fn switch(&self, file: SegmentFile, sealed: &Sealed) -> Result<Vec<Arc<Segment>>> {

@@ -59,7 +59,7 @@ pub(crate) trait Keeper {
     fn went_through(&mut self, bytes: u64, events: u64) -> Result<()>;
 }
 
-/// Writes the range's file, whole and durable under its name; what is left of one that failed is taken away.
+/// Writes the range's file, whole and durable under its name; of one that fails [`take_away`] removes what is left.
 pub(crate) fn rewrite(
     disk: &dyn Disk,
     range: &Range<'_>,
@@ -68,17 +68,17 @@ pub(crate) fn rewrite(
     let name = range.file().name();
     let temporary = format!("{name}.tmp");
     let fail = |e| StoreError::io(format_args!("writing {name}"), e);
-    let written = write(disk, &temporary, range, keeper).and_then(|sealed| {
-        disk.rename(&temporary, &name).map_err(fail)?;
-        disk.sync_dir(SEGMENTS).map_err(fail)?;
-        Ok(sealed)
-    });
-    if written.is_err() {
-        // Best effort: no manifest names either of them, and the next opening removes both.
-        let _ = disk.remove(&temporary);
-        let _ = disk.remove(&name);
-    }
-    written
+    let sealed = write(disk, &temporary, range, keeper)?;
+    disk.rename(&temporary, &name).map_err(fail)?;
+    disk.sync_dir(SEGMENTS).map_err(fail)?;
+    Ok(sealed)
+}
+
+/// Removes what is left of a file that no manifest names, best effort: the next opening would remove it.
+pub(crate) fn take_away(disk: &dyn Disk, file: SegmentFile) {
+    let name = file.name();
+    let _ = disk.remove(&format!("{name}.tmp"));
+    let _ = disk.remove(&name);
 }
 
 fn write(
