@@ -12,7 +12,7 @@ use crate::engine::open;
 use crate::engine::original::{Original, end_at};
 use crate::engine::rotate::header_after;
 use crate::engine::shared::head_of;
-use crate::engine::transfer::{Brought, Copying, Transfer, copy_newest};
+use crate::engine::transfer::{Brought, Copying, Transfer, check_pace, copy_newest};
 use crate::error::{Result, StoreError};
 use crate::event::digest::Digest;
 use crate::event::position::Position;
@@ -38,7 +38,7 @@ pub enum Upto {
     End,
     /// This position; inside a batch, the end of the one before.
     Position(Position),
-    /// All that was recorded then or before.
+    /// All that was recorded then or before; nothing, and so an empty store, if everything came later.
     Time(Timestamp),
 }
 
@@ -90,7 +90,7 @@ impl RestoreOptions {
         self
     }
 
-    /// Copies and proves at most this many bytes a second; as fast as it goes by default.
+    /// Copies and proves at most this many bytes a second, at least 1; as fast as it goes by default.
     #[must_use]
     pub fn bytes_per_second(mut self, bytes: u64) -> Self {
         self.bytes_per_second = Some(bytes);
@@ -182,6 +182,7 @@ fn restore_from(
     mut options: RestoreOptions,
 ) -> Result<RestoreReport> {
     let started = Instant::now();
+    check_pace(options.bytes_per_second, WORK)?;
     let newest = || Original::read(&*open::open_read_only(from.clone())?);
     copy_newest(newest, |original| {
         make(original, &dest, &mut options, started)

@@ -11,7 +11,7 @@ use crate::engine::front::Front;
 use crate::engine::open;
 use crate::engine::original::{Original, end_at};
 use crate::engine::shared::{Engine, head_of};
-use crate::engine::transfer::{Brought, Copying, Transfer, copy_newest};
+use crate::engine::transfer::{Brought, Copying, Transfer, check_pace, copy_newest};
 use crate::error::{Result, StoreError};
 use crate::event::digest::Digest;
 use crate::event::position::Position;
@@ -64,7 +64,7 @@ impl SnapshotOptions {
         self
     }
 
-    /// Copies and proves at most this many bytes a second; as fast as it goes by default.
+    /// Copies and proves at most this many bytes a second, at least 1; as fast as it goes by default.
     #[must_use]
     pub fn bytes_per_second(mut self, bytes: u64) -> Self {
         self.bytes_per_second = Some(bytes);
@@ -105,6 +105,7 @@ pub(crate) fn snapshot(
     mut options: SnapshotOptions,
 ) -> Result<SnapshotReport> {
     let started = Instant::now();
+    check_pace(options.bytes_per_second, WORK)?;
     let mut is_first = true;
     let newest = || match engine {
         Some(engine) => Original::written(engine),

@@ -51,6 +51,16 @@ pub(crate) fn copy_newest<T>(
     copy(newest()?)
 }
 
+/// Refuses a pace at which `work` would never end.
+pub(crate) fn check_pace(bytes_per_second: Option<u64>, work: &str) -> Result<()> {
+    match bytes_per_second {
+        Some(0) => Err(StoreError::argument(format!(
+            "a {work} of 0 bytes a second never ends; give it some, or set no pace"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// What was done with the segment files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Brought {

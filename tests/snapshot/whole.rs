@@ -6,7 +6,7 @@ use crate::support::ruled::{Op, Ruled};
 use crate::{append, assert_prefix, fill_segment, opened, read_only, snapshot, taken};
 use quipu::io::{Access, Disk, MemoryDisk, RealDisk};
 use quipu::prelude::*;
-use quipu::{Control, Copying, SnapshotOptions};
+use quipu::{Control, Copying, RestoreOptions, SnapshotOptions};
 use std::hash::{Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -321,6 +321,21 @@ fn a_throttle_slows_and_progress_tells_how_far() {
     assert_eq!(last.done_events, report.position.get());
     assert_eq!(last.total_events, report.position.get());
     assert!(told.windows(2).all(|w| w[0].done_bytes <= w[1].done_bytes));
+}
+
+/// It once was taken for one byte a second, and the call never came back.
+#[test]
+fn a_pace_of_nothing_is_refused() {
+    let store = Store::in_memory().unwrap();
+    append(&store, 1, 10);
+    let dest = MemoryDisk::new();
+    let options = SnapshotOptions::new().bytes_per_second(0);
+    let refused = store.snapshot_on_disk(Arc::new(dest.clone()), options);
+    assert_eq!(refused.unwrap_err().kind(), StoreErrorKind::Argument);
+    snapshot(&store, &dest);
+    let options = RestoreOptions::new().bytes_per_second(0);
+    let refused = quipu::restore_on_disks(Arc::new(dest), Arc::new(MemoryDisk::new()), options);
+    assert_eq!(refused.unwrap_err().kind(), StoreErrorKind::Argument);
 }
 
 #[test]
