@@ -9,6 +9,7 @@ use metrics::{
     SharedString, Unit,
 };
 use quipu::prelude::*;
+use quipu::{CompactionConfig, MIN_SEGMENT_BYTES, Retention};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use support::disk::TestDisk;
@@ -221,8 +222,9 @@ fn a_poisoned_store_shows() {
     assert_same(&book, &store.diagnostics());
 }
 
+/// It once was told with the next group: of a store to which nothing was appended the nightly snapshots seemed to stop.
 #[test]
-fn the_time_of_the_last_snapshot_is_told_with_the_next_group() {
+fn the_time_of_the_last_snapshot_is_told_when_it_was_taken() {
     let folder = tempfile::tempdir().unwrap();
     let (store, book) = open(StoreConfig::new(folder.path().join("store")));
     let place = Coordinate::new("e", "s").unwrap();
@@ -230,7 +232,6 @@ fn the_time_of_the_last_snapshot_is_told_with_the_next_group() {
     let before = std::time::SystemTime::now();
     store.snapshot(folder.path().join("copy")).unwrap();
     assert!(store.diagnostics().since_last_snapshot.is_some());
-    store.append(&place, KIND, &2).unwrap();
     let told = std::time::Duration::from_secs_f64(book.last("quipu_last_snapshot_seconds"));
     let before = before.duration_since(std::time::UNIX_EPOCH).unwrap();
     let second = std::time::Duration::from_secs(1);
@@ -238,6 +239,27 @@ fn the_time_of_the_last_snapshot_is_told_with_the_next_group() {
         told + second > before && told < before + 60 * second,
         "{told:?}"
     );
+}
+
+/// They once were told with the next group, so that a store to which nothing is appended seemed to keep what it gave back.
+#[test]
+fn segments_and_bytes_are_told_when_compaction_gave_some_back() {
+    let (store, book) = open(StoreConfig::in_memory().segment_bytes(MIN_SEGMENT_BYTES));
+    let place = Coordinate::new("e", "s").unwrap();
+    let payload = "x".repeat(60_000);
+    while store.stats().segments < 4 {
+        store.append(&place, KIND, &payload).unwrap();
+    }
+    while store.stats().unsealed_segments > 0 {
+        std::thread::yield_now();
+    }
+    let before = store.stats();
+    let config = CompactionConfig::new().remove(Retention::all_but_newest(1));
+    store.compact(config).unwrap().wait().unwrap();
+    let after = store.stats();
+    assert!(after.segments < before.segments && after.log_bytes < before.log_bytes);
+    assert_eq!(book.last("quipu_segments"), after.segments as f64);
+    assert_eq!(book.last("quipu_log_bytes"), after.log_bytes as f64);
 }
 
 #[test]

@@ -165,4 +165,5 @@ fn announce(engine: &Engine) {
     if let Err(error) = writer.hint.announce(generation) {
         tracing::warn!(%error, "the durable hint was not written");
     }
+    engine.tell_standing();
 }

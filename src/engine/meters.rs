@@ -297,7 +297,8 @@ impl Engine {
         }
     }
 
-    /// Tells the facade how the store stands after a group or a sync; called in the turn, so that the last one counts.
+    /// Tells the facade how the store stands after a group, a sync or an exchange of files; called in the turn, so that the
+    /// last one counts.
     pub(crate) fn tell_standing(&self) {
         #[cfg(feature = "metrics")]
         {
@@ -312,11 +313,18 @@ impl Engine {
             facade.log_bytes.set(log_bytes as f64);
             facade.queue_depth.set(self.queue.len() as f64);
             facade.waiting.set(self.front.waiting() as f64);
-            if let Some(since) = self.front.since_last_snapshot() {
-                let now = Duration::from_nanos(self.front.now());
-                let at = now.saturating_sub(since);
-                facade.last_snapshot_seconds.set(at.as_secs_f64());
-            }
+        }
+    }
+
+    /// Tells the facade that a snapshot was finished just now; on the thread that took it.
+    pub(crate) fn tell_snapshot(&self) {
+        #[cfg(feature = "metrics")]
+        {
+            let now = Duration::from_nanos(self.front.now());
+            self.meters
+                .facade
+                .last_snapshot_seconds
+                .set(now.as_secs_f64());
         }
     }
 }

@@ -119,7 +119,12 @@ pub(crate) fn snapshot(
     copy_newest(newest, |original| {
         take(&original, disk, &mut options, started)
     })
-    .inspect(|_| front.note_snapshot())
+    .inspect(|_| {
+        front.note_snapshot();
+        if let Some(engine) = engine {
+            engine.tell_snapshot();
+        }
+    })
 }
 
 fn take(
