@@ -3,6 +3,7 @@
 //! Running digests tell of whole prefixes whether they are the same, so that a binary search over one side's segments
 //! finds the one to look into, and only that one is read event by event. Any thread asks.
 
+use std::fmt;
 use std::path::Path;
 
 use crate::engine::open;
@@ -27,6 +28,17 @@ pub enum Difference {
     At(Position),
 }
 
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Equal => f.write_str("both hold the same events"),
+            Self::Behind(end) => write!(f, "the first ends at position {end}, the second goes on"),
+            Self::Ahead(end) => write!(f, "the second ends at position {end}, the first goes on"),
+            Self::At(first) => write!(f, "they part at position {first}"),
+        }
+    }
+}
+
 /// Says where the histories of two stores part; each is a directory, opened only for reading.
 ///
 /// ```
@@ -41,7 +53,9 @@ pub enum Difference {
 /// store.append(&lamp, EventKind::literal("lamp.lit"), &())?;
 /// store.snapshot(&backup_path)?;
 /// store.append(&lamp, EventKind::literal("lamp.dimmed"), &3)?;
-/// assert_eq!(quipu::diff(&backup_path, &store_path)?, Difference::Behind(Position::new(1)));
+/// let difference = quipu::diff(&backup_path, &store_path)?;
+/// assert_eq!(difference, Difference::Behind(Position::new(1)));
+/// assert_eq!(difference.to_string(), "the first ends at position 1, the second goes on");
 /// # store.close()?;
 /// # std::fs::remove_dir_all(&folder).ok();
 /// # Ok(())
