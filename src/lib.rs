@@ -21,6 +21,8 @@
 //! - To ask: a [`Query`], built or read from text; a [`View`] where several answers must be of one moment.
 //! - To follow: a [`Cursor`] leaves nothing out, a [`Subscription`] stays close behind the end and counts what it lost;
 //!   [`Store::open_read_only`] does both beside another process that writes.
+//! - To keep it healthy: [`Store::snapshot`], [`restore`] and [`diff`]; [`Store::compact`] with a [`Retention`], after its
+//!   dry run; [`Store::tombstone`]; [`Store::verify`]; [`Store::diagnostics`].
 //! - When a call fails: [`StoreErrorKind`] says what to do next.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Here, not in the manifest: tests, examples and benches may unwrap, and share modules of `pub` items.
@@ -93,7 +95,7 @@ pub use crate::options::{
 };
 pub use crate::store::Store;
 
-/// Everything that a program usually needs, in one `use`.
+/// Everything that a program usually needs, in one `use`; the names of upkeep, which few of its files need, are at the root.
 pub mod prelude {
     pub use crate::{
         Ancestors, AppendOptions, Batch, Coordinate, CorrelationId, Cursor, CursorPosition,

@@ -183,7 +183,7 @@ fn check_history(view: &View, saved: CursorPosition) -> Result<()> {
 /// Pulls the events that match, in order, from where it begins to the end, and goes on when there are more.
 ///
 /// As an iterator it ends when it has caught up, and may be asked again; [`Cursor::wait`] waits for more. No event is
-/// left out and none comes twice. A cursor does not keep its store open: after a close it reads what was there, and
+/// left out and none comes twice; one that retention removed before it was read is passed over. A cursor does not keep its store open: after a close it reads what was there, and
 /// `wait` returns `Closed`. After any other error it has ended: `next` returns `None`, every other call the error.
 ///
 /// ```

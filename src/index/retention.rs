@@ -207,7 +207,16 @@ impl Retention {
         Self(Rule::Tombstoned)
     }
 
-    /// Events of any of these kinds.
+    /// Events of any of these kinds, each a whole name: `order.*` would be the kind of that name.
+    ///
+    /// For all that begin alike, and for texts such as `kind:order.*`, there is [`Retention::query`].
+    ///
+    /// ```
+    /// use quipu::{Query, Retention};
+    ///
+    /// let rule = Retention::query(Query::kind_prefix("page.")).and(Retention::kinds(["page.bought"]).not());
+    /// # let _ = rule;
+    /// ```
     #[must_use]
     pub fn kinds(kinds: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         let region = kinds.into_iter().fold(Region::all(), Region::kind);

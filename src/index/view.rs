@@ -231,7 +231,7 @@ impl View {
         self.query_with(Region::entity(entity), options)
     }
 
-    /// The events that match, first to last.
+    /// The events that match, first to last; those that retention removed match nothing.
     ///
     /// # Errors
     /// `Argument` for a query with an invalid term.

@@ -62,7 +62,8 @@ impl Store {
     /// Copies the store as it is at this moment to a directory, while writing goes on; see `docs/backup.md`.
     ///
     /// An empty directory gets all of it, an earlier snapshot of this store only what is new. What was copied is read
-    /// again and proven. The directory opens as a store; until the snapshot is whole it is what it was before.
+    /// again and proven. The directory opens as a store; until the snapshot is whole it is what it was before. Open only
+    /// for reading it copies what is durable.
     ///
     /// # Errors
     /// `Argument` for a directory that holds something else; `Locked` while it is used; `Corrupt`, naming the file, when
@@ -107,6 +108,8 @@ impl Store {
     /// Merges small sealed segments and removes what retention lets go, on a thread of its own, while the store goes on.
     ///
     /// Views and cursors that are held go on with what they see. The newest segment, which grows, is never touched.
+    /// Of a removed event a stub stays: `get` and `at` say that it was removed, queries, cursors and subscriptions pass
+    /// over it, its idempotency key still returns its receipt, and its revision still counts.
     ///
     /// # Errors
     /// `Argument` for an invalid setting; `Busy` while another compaction is under way; `ReadOnly`; `Poisoned`; `Closed`;
