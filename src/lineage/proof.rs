@@ -13,7 +13,7 @@ use crate::event::id::EventId;
 use crate::format::record::{Kept, Record};
 use crate::index::layers::Layers;
 use crate::index::picture::Picture;
-use crate::lineage::recent::{Memory, Recent};
+use crate::lineage::recent::{Filter, Memory, Recent};
 use crate::log::hashes::{facts_with, hash_of};
 
 /// The last event of an entity.
@@ -57,6 +57,8 @@ pub(super) struct Prover<'a> {
     heads: Recent<Last>,
     hashes: Recent<[u8; 32]>,
     keys: Recent<()>,
+    /// Ids and keys together.
+    met: Filter,
     /// Of the submission under way, if it has a key and no stub: what was met of its content, and what its key says.
     content: Option<(ContentDigest, [u8; 16])>,
     /// Index and length of the batch whose next event is to come.
@@ -75,6 +77,7 @@ impl<'a> Prover<'a> {
             heads: Recent::for_keys(events),
             hashes: Recent::for_keys(events),
             keys: Recent::for_keys(events),
+            met: Filter::for_keys(events),
             content: None,
             batch: None,
             recorded_at: 0,
@@ -145,16 +148,33 @@ impl<'a> Prover<'a> {
             return Ok(None);
         }
         let picture = self.picture_before(kept.position);
-        if is_known(self.hashes.of(&kept.id), || {
-            picture.position_of(&kept.id, 0)
-        })? {
+        let find = || picture.position_of(&kept.id, 0);
+        if self.is_known(self.hashes.of(&kept.id), &kept.id, find)? {
             return Ok(Some("its id is that of an event before it"));
         }
         let Some(key) = kept.key.map(|digests| digests.key) else {
             return Ok(None);
         };
-        let is_known = is_known(self.keys.of(&key), || picture.position_of_key(&key, 0))?;
+        let find = || picture.position_of_key(&key, 0);
+        let is_known = self.is_known(self.keys.of(&key), &key, find)?;
         Ok(is_known.then_some("its key is that of a submission before it"))
+    }
+
+    /// Whether something was met, or else `find` finds it; where an index is damaged, nothing is said of what it has.
+    fn is_known<T>(
+        &self,
+        memory: Memory<T>,
+        key: &[u8; 16],
+        find: impl FnOnce() -> Result<Option<u64>>,
+    ) -> Result<bool> {
+        match memory {
+            Memory::Met(_) => Ok(true),
+            Memory::Forgotten if self.met.may_have_met(key) => match find() {
+                Err(error) if is_damage(&error) => Ok(false),
+                found => Ok(found?.is_some()),
+            },
+            Memory::Never | Memory::Forgotten => Ok(false),
+        }
     }
 
     /// Compares, with the last event of a submission that has a key, what the key was given for with what is there.
@@ -256,8 +276,10 @@ impl<'a> Prover<'a> {
         self.recorded_at = kept.recorded_at;
         self.digest = fold_digest(&self.digest, &kept.hash);
         self.hashes.meet(&kept.id, kept.hash);
+        self.met.meet(&kept.id);
         if let Some(digests) = kept.key {
             self.keys.meet(&digests.key, ());
+            self.met.meet(&digests.key);
         }
         self.heads.meet(entity, Last::from(*kept));
     }
@@ -322,18 +344,6 @@ impl<'a> Prover<'a> {
             Err(error) if is_damage(&error) => Ok(Link::Unknown),
             Err(error) => Err(error),
         }
-    }
-}
-
-/// Whether something was met, or else `find` finds it; where an index is damaged, nothing is said of what it has.
-fn is_known<T>(memory: Memory<T>, find: impl FnOnce() -> Result<Option<u64>>) -> Result<bool> {
-    match memory {
-        Memory::Met(_) => Ok(true),
-        Memory::Never => Ok(false),
-        Memory::Forgotten => match find() {
-            Err(error) if is_damage(&error) => Ok(false),
-            found => Ok(found?.is_some()),
-        },
     }
 }
 

@@ -1,7 +1,7 @@
 //! What was met last, by a key of 16 bytes: a table of a fixed size in which the newer displaces the older.
 //!
-//! It forgets, but knows when it cannot have: a place that was never taken proves that none of its keys was met.
-//! Belongs to the one thread that verifies.
+//! It forgets, but knows when it cannot have: a place that was never taken proves that none of its keys was met. A filter
+//! beside it proves the same of nearly all that was never met, and keeps nothing else. Belongs to the one thread that verifies.
 
 /// The most entries that a table has.
 const MAX_ENTRIES: usize = 1 << 17;
@@ -44,14 +44,56 @@ impl<T: Copy> Recent<T> {
         }
     }
 
-    /// Both halves are mixed, as ids may be anything.
     fn place(&self, key: &[u8; 16]) -> usize {
-        let (halves, _) = key.as_chunks::<8>();
-        let mixed = halves.iter().fold(0, |sum, half| {
-            let bits = (sum ^ u64::from_le_bytes(*half)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            (bits ^ (bits >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        });
-        usize::try_from(mixed >> 32).unwrap_or_default() & (self.0.len() - 1)
+        usize::try_from(mixed(key) >> 32).unwrap_or_default() & (self.0.len() - 1)
+    }
+}
+
+/// Both halves of a key are mixed, as ids may be anything.
+fn mixed(key: &[u8; 16]) -> u64 {
+    let (halves, _) = key.as_chunks::<8>();
+    halves.iter().fold(0, |sum, half| {
+        let bits = (sum ^ u64::from_le_bytes(*half)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (bits ^ (bits >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    })
+}
+
+/// The most words that a filter has: 64 MiB, which few of 30 million keys pass that were never met.
+const MAX_WORDS: usize = 1 << 23;
+/// How many keys share a word.
+const KEYS_IN_A_WORD: u64 = 4;
+/// How many bits of its word a key sets.
+const BITS_OF_A_KEY: u32 = 4;
+
+/// A filter: what does not pass was never met.
+#[derive(Debug)]
+pub(super) struct Filter(Vec<u64>);
+
+impl Filter {
+    /// A filter that is large enough for `keys`, or as large as it may be.
+    pub(super) fn for_keys(keys: u64) -> Self {
+        let wanted = usize::try_from(keys / KEYS_IN_A_WORD).unwrap_or(MAX_WORDS);
+        Self(vec![0; wanted.clamp(1, MAX_WORDS).next_power_of_two()])
+    }
+
+    pub(super) fn may_have_met(&self, key: &[u8; 16]) -> bool {
+        let (place, bits) = self.bits(key);
+        self.0.get(place).is_some_and(|word| word & bits == bits)
+    }
+
+    pub(super) fn meet(&mut self, key: &[u8; 16]) {
+        let (place, bits) = self.bits(key);
+        if let Some(word) = self.0.get_mut(place) {
+            *word |= bits;
+        }
+    }
+
+    /// A key's word and its bits there; the place is of other bits of the mixed key than those.
+    fn bits(&self, key: &[u8; 16]) -> (usize, u64) {
+        let mixed = mixed(key);
+        let bits = (0..BITS_OF_A_KEY).fold(0, |bits, nth| bits | 1 << (mixed >> (6 * nth) & 63));
+        let place = usize::try_from(mixed >> 32).unwrap_or_default() & (self.0.len() - 1);
+        (place, bits)
     }
 }
 
@@ -85,5 +127,20 @@ mod tests {
         }
         let used = recent.0.iter().flatten().count();
         assert!(used > 3000, "{used} of 3997 keys have a place of their own");
+    }
+
+    #[test]
+    fn a_filter_passes_all_that_was_met_and_little_else() {
+        let keys = 1 << 16;
+        let mut filter = Filter::for_keys(keys);
+        for shift in [0, 8, 60, 100] {
+            let of = |n: u64| (u128::from(n) << shift).to_be_bytes();
+            (0..keys / 4).for_each(|n| filter.meet(&of(n)));
+            assert!((0..keys / 4).all(|n| filter.may_have_met(&of(n))));
+        }
+        let strangers = (1..=keys).map(|n| (u128::from(n) * 0x1_0000_0001 << 30).to_be_bytes());
+        let passed = strangers.filter(|key| filter.may_have_met(key)).count();
+        assert!(passed < 2000, "{passed} of {keys}");
+        assert_eq!(Filter::for_keys(u64::MAX).0.len(), MAX_WORDS);
     }
 }
