@@ -138,7 +138,7 @@ mod tests {
             (0..keys / 4).for_each(|n| filter.meet(&of(n)));
             assert!((0..keys / 4).all(|n| filter.may_have_met(&of(n))));
         }
-        let strangers = (1..=keys).map(|n| (u128::from(n) * 0x1_0000_0001 << 30).to_be_bytes());
+        let strangers = (1..=keys).map(|n| ((u128::from(n) * 0x1_0000_0001) << 30).to_be_bytes());
         let passed = strangers.filter(|key| filter.may_have_met(key)).count();
         assert!(passed < 2000, "{passed} of {keys}");
         assert_eq!(Filter::for_keys(u64::MAX).0.len(), MAX_WORDS);
