@@ -11,6 +11,8 @@ mod asking;
 mod cut;
 #[path = "compaction/failing.rs"]
 mod failing;
+#[path = "compaction/figures.rs"]
+mod figures;
 #[path = "compaction/history.rs"]
 mod history;
 #[path = "compaction/job.rs"]

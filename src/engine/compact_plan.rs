@@ -4,15 +4,19 @@
 //! one bit for each event of the segments that change, so that the work does what the plan says. Runs on the thread
 //! that plans or compacts.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::engine::compact::CompactionConfig;
+use crate::engine::compact_size::{Lengths, runs_after};
 use crate::engine::shared::Engine;
 use crate::error::Result;
 use crate::event::kind::EventKind;
 use crate::event::timestamp::Timestamp;
 use crate::format::checkpoint::SealedEntry;
+use crate::index::going::Going;
 use crate::index::layer::{Direction, Layer};
+use crate::index::merged_size::{IndexSize, Merged, index_size};
 use crate::index::picture::Picture;
 use crate::index::retention::{RetentionMoment, RetentionPredicate};
 use crate::index::walk::Walk;
@@ -24,8 +28,10 @@ const EVENTS_BETWEEN_STOPS: u32 = 1024;
 
 /// What a compaction would do, or did: the figures of a dry run.
 ///
-/// Freed is what the files of the segments shrink by; it is negative where stubs and their places in the index take more
-/// than the events that they stand for. An estimate: the indexes are not made to learn their length.
+/// Freed is what the files of the segments and the runs over them shrink by; it is negative where stubs and their places
+/// in the index take more than the events that they stand for. The log is counted; the length of an index is told from
+/// those that it takes the place of. Together they are right within a tenth, or within 4096 bytes for each file: a file
+/// system rounds up, and the manifest and the checkpoint, which list the files, are not counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct CompactionPlan {
@@ -39,10 +45,14 @@ pub struct CompactionPlan {
     pub files_before: u64,
     /// Sealed segment files that there will be.
     pub files_after: u64,
-    /// Bytes of those files that there are.
+    /// Bytes of those files that there are, and of indexes made beside them.
     pub disk_bytes_before: u64,
-    /// Bytes of those files that there will be, estimated.
+    /// Bytes of those files that there will be, foreseen.
     pub disk_bytes_after: u64,
+    /// Bytes of the runs that there are: filters over many segments.
+    pub run_bytes_before: u64,
+    /// Bytes of the runs that there will be, foreseen: upkeep makes them after the compaction.
+    pub run_bytes_after: u64,
     /// Bytes of the log that are read and written anew.
     pub rewritten_bytes: u64,
     /// Each file that is written, in order.
@@ -61,9 +71,9 @@ pub struct PlannedRewrite {
     pub files: u64,
     /// Events whose content goes.
     pub events_removed: u64,
-    /// Bytes of the files that it takes the place of.
+    /// Bytes of the files that it takes the place of, and of indexes made beside them.
     pub disk_bytes_before: u64,
-    /// Its own bytes, estimated.
+    /// Its own bytes, foreseen.
     pub disk_bytes_after: u64,
 }
 
@@ -77,7 +87,8 @@ impl CompactionPlan {
     /// By how many bytes the files shrink; negative where they grow.
     #[must_use]
     pub fn freed_bytes(&self) -> i128 {
-        i128::from(self.disk_bytes_before) - i128::from(self.disk_bytes_after)
+        let before = i128::from(self.disk_bytes_before) + i128::from(self.run_bytes_before);
+        before - i128::from(self.disk_bytes_after) - i128::from(self.run_bytes_after)
     }
 }
 
@@ -85,8 +96,8 @@ impl CompactionPlan {
     /// Says of one file how long it became.
     pub(super) fn has_written(&mut self, index: usize, file_bytes: u64) {
         if let Some(rewrite) = self.rewrites.get_mut(index) {
-            let estimated = std::mem::replace(&mut rewrite.disk_bytes_after, file_bytes);
-            self.disk_bytes_after = self.disk_bytes_after - estimated + file_bytes;
+            let foreseen = std::mem::replace(&mut rewrite.disk_bytes_after, file_bytes);
+            self.disk_bytes_after = self.disk_bytes_after - foreseen + file_bytes;
         }
     }
 }
@@ -143,17 +154,21 @@ pub(super) struct Work {
 #[derive(Debug)]
 pub(super) struct Task {
     pub(super) sources: Vec<SealedEntry>,
-    surveys: Vec<Survey>,
+    /// What goes of each.
+    going: Vec<Going>,
 }
 
 impl Task {
     /// Whether the content of the event at `position` goes.
     pub(super) fn goes(&self, position: u64) -> bool {
-        let after = self
-            .surveys
-            .partition_point(|survey| survey.first_position <= position);
-        let survey = after.checked_sub(1).and_then(|at| self.surveys.get(at));
-        survey.is_some_and(|survey| survey.goes(position))
+        let source = self
+            .sources
+            .partition_point(|entry| entry.last_position < position);
+        let (Some(entry), Some(going)) = (self.sources.get(source), self.going.get(source)) else {
+            return false;
+        };
+        let row = position.checked_sub(entry.first_position);
+        row.is_some_and(|row| going.goes(row))
     }
 
     /// Bytes of the log that it goes through.
@@ -172,66 +187,26 @@ impl Task {
 }
 
 /// What would become of one sealed segment.
-#[derive(Debug, Default)]
-struct Survey {
-    first_position: u64,
-    /// One bit for each position; empty if nothing goes.
-    going: Vec<u64>,
-    events: u64,
-    removed_bytes: u64,
-    stub_bytes: u64,
-    /// Where its log would end.
-    log_end: u64,
-    /// How long its index would be.
-    footer_bytes: u64,
+struct Survey<'a> {
+    entry: SealedEntry,
+    layer: &'a Layer,
+    going: Going,
 }
 
-impl Survey {
-    fn add(&mut self, position: u64, removed_bytes: u64, stub_bytes: u64) {
-        let (word, bit) = self.place(position);
-        if self.going.len() <= word {
-            self.going.resize(word + 1, 0);
-        }
-        if let Some(word) = self.going.get_mut(word) {
-            *word |= bit;
-        }
-        self.events += 1;
-        self.removed_bytes += removed_bytes;
-        self.stub_bytes += stub_bytes;
-        self.log_end = self.log_end + stub_bytes - removed_bytes;
-    }
-
-    fn goes(&self, position: u64) -> bool {
-        let (word, bit) = self.place(position);
-        self.going.get(word).is_some_and(|word| word & bit != 0)
-    }
-
-    fn place(&self, position: u64) -> (usize, u64) {
-        let row = position.saturating_sub(self.first_position);
-        let word = usize::try_from(row / 64).unwrap_or(usize::MAX);
-        (word, 1 << (row % 64))
-    }
-
-    /// Nothing goes.
-    fn of(entry: &SealedEntry) -> Self {
-        Self {
-            first_position: entry.first_position,
-            log_end: entry.log_end,
-            footer_bytes: entry.file_bytes.saturating_sub(footer_start(entry.log_end)),
-            ..Self::default()
+impl Survey<'_> {
+    /// Lets everything stay after all if what goes frees too little.
+    fn settle(&mut self, min_freed_percent: u8) {
+        let freed = u64::try_from(self.going.shrinks_by()).unwrap_or(0);
+        if freed * 100 < self.entry.log_end * u64::from(min_freed_percent) {
+            self.going = Going::default();
         }
     }
 
-    /// Lets everything stay after all if that frees too little, and estimates the index.
-    fn settle(&mut self, entry: &SealedEntry, layer: &Layer, min_freed_percent: u8) -> Result<()> {
-        let freed = self.removed_bytes.saturating_sub(self.stub_bytes);
-        if freed * 100 < entry.log_end * u64::from(min_freed_percent) {
-            *self = Self::of(entry);
-        }
-        if self.events > 0 {
-            self.footer_bytes = layer.index_bytes_with_stubs(self.events)?;
-        }
-        Ok(())
+    /// Where its log would end.
+    fn log_end(&self) -> u64 {
+        self.entry
+            .log_end
+            .saturating_add_signed(-self.going.shrinks_by())
     }
 }
 
@@ -258,14 +233,18 @@ pub(super) fn plan(
     let now = Timestamp::from_nanos(engine.config.clock.now());
     let moment = RetentionMoment::new(now, picture);
     let highest = floor(engine).unwrap_or(u64::MAX);
-    let mut segments = Vec::with_capacity(sealed.len());
-    for entry in sealed {
+    let mut surveys = Vec::with_capacity(sealed.len());
+    for &entry in &sealed {
         go_on()?;
         let Some(layer) = layer_of(&picture, &entry) else {
             // It was sealed a moment ago; the next compaction sees it.
             continue;
         };
-        let mut survey = Survey::of(&entry);
+        let mut survey = Survey {
+            entry,
+            layer,
+            going: Going::default(),
+        };
         if let Some(predicate) = &config.removed {
             let question = Question {
                 predicate: predicate.as_ref(),
@@ -274,17 +253,39 @@ pub(super) fn plan(
                 layer,
                 span: (entry.first_position, entry.last_position.min(highest)),
             };
-            question.ask(&mut survey, go_on)?;
-            survey.settle(&entry, layer, config.min_freed_percent)?;
+            question.ask(&mut survey.going, go_on)?;
+            survey.settle(config.min_freed_percent);
         }
-        segments.push((entry, survey));
+        surveys.push(survey);
     }
-    let small = engine.config.segment_bytes / 2;
     let limits = Limits {
-        small: config.merge_below.unwrap_or(small),
+        small: config
+            .merge_below
+            .unwrap_or(engine.config.segment_bytes / 2),
         most: engine.config.segment_bytes,
     };
-    Ok(divide(segments, &limits))
+    let lengths = Lengths::of(engine)?;
+    let mut work = Work::default();
+    let mut keys = BTreeMap::new();
+    for group in divide(surveys, &limits) {
+        work.add(group, &lengths, &mut keys, go_on)?;
+    }
+    work.plan.run_bytes_before = lengths.runs();
+    work.plan.run_bytes_after = match work.tasks.is_empty() {
+        true => lengths.runs(),
+        false => runs_after(
+            engine,
+            &work.sealed_after(sealed),
+            &keys,
+            &lengths,
+            |number| {
+                let all = &picture.layers.all;
+                let layer = all.iter().find(|layer| layer.segment().number() == number);
+                layer.map_or(Ok(0), |layer| layer.key_count())
+            },
+        )?,
+    };
+    Ok(work)
 }
 
 /// The layer of a sealed segment, once readers see it.
@@ -307,7 +308,7 @@ struct Question<'a> {
 }
 
 impl Question<'_> {
-    fn ask(&self, survey: &mut Survey, go_on: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+    fn ask(&self, going: &mut Going, go_on: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         let rows = self.layer.rows_upto(u64::MAX);
         if self.layer.kept_between((0, rows))? == 0 {
             return Ok(());
@@ -322,8 +323,8 @@ impl Question<'_> {
                 go_on()?;
             }
             if EventKind::TOMBSTONE != event.kind() && self.predicate.may_go(&event, self.moment)? {
-                let position = event.position().get();
-                survey.add(position, event.frame_bytes(), event.stub_bytes());
+                let row = event.position().get() - self.layer.first_position();
+                going.add(row, &event);
             }
         }
         Ok(())
@@ -338,71 +339,98 @@ struct Limits {
     most: u64,
 }
 
-/// Says which segments become one file and which stay as they are.
-fn divide(segments: Vec<(SealedEntry, Survey)>, limits: &Limits) -> Work {
-    let mut work = Work::default();
-    let mut group: Vec<(SealedEntry, Survey)> = Vec::new();
-    for next in segments {
-        if !joins(&group, &next, limits) {
-            work.add(std::mem::take(&mut group));
+/// Says which segments become one file; one that is alone may stay as it is.
+fn divide<'a>(surveys: Vec<Survey<'a>>, limits: &Limits) -> Vec<Vec<Survey<'a>>> {
+    let mut groups: Vec<Vec<Survey<'a>>> = Vec::new();
+    for next in surveys {
+        match groups.last_mut() {
+            Some(group) if joins(group, &next, limits) => group.push(next),
+            _ => groups.push(vec![next]),
         }
-        group.push(next);
     }
-    work.add(group);
-    work
+    groups
 }
 
 /// Whether a segment becomes part of the file that the group before it becomes.
-fn joins(group: &[(SealedEntry, Survey)], next: &(SealedEntry, Survey), limits: &Limits) -> bool {
-    let Some((last, survey)) = group.last() else {
+fn joins(group: &[Survey<'_>], next: &Survey<'_>, limits: &Limits) -> bool {
+    let Some(last) = group.last() else {
         return true;
     };
     // What is not small is never joined to, so that the last one speaks for all.
-    last.last_position + 1 == next.0.first_position
-        && survey.log_end.max(next.1.log_end) < limits.small
+    last.entry.last_position + 1 == next.entry.first_position
+        && last.log_end().max(next.log_end()) < limits.small
         && merged_log_end(group.iter().chain([next])) <= limits.most
 }
 
-fn merged_log_end<'a>(group: impl IntoIterator<Item = &'a (SealedEntry, Survey)>) -> u64 {
-    let log_bytes = |(_, survey): &(SealedEntry, Survey)| survey.log_end - GROUPS_START;
+fn merged_log_end<'a>(group: impl IntoIterator<Item = &'a Survey<'a>>) -> u64 {
+    let log_bytes = |survey: &Survey<'_>| survey.log_end() - GROUPS_START;
     GROUPS_START + group.into_iter().map(log_bytes).sum::<u64>()
 }
 
 impl Work {
-    fn add(&mut self, group: Vec<(SealedEntry, Survey)>) {
-        let (Some((first, _)), Some((last, _))) = (group.first(), group.last()) else {
-            return;
+    /// Takes in segments that become one file, and how many keys that has.
+    fn add(
+        &mut self,
+        group: Vec<Survey<'_>>,
+        lengths: &Lengths,
+        keys: &mut BTreeMap<u64, u64>,
+        go_on: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
+        let (Some(first), Some(last)) = (group.first(), group.last()) else {
+            return Ok(());
         };
-        let sum = |of: fn(&Survey) -> u64| group.iter().map(|(_, survey)| of(survey)).sum::<u64>();
-        let (files, before) = (
-            group.len() as u64,
-            group.iter().map(|(entry, _)| entry.file_bytes).sum(),
-        );
-        let events = sum(|survey| survey.events);
+        let sum = |of: fn(&Going) -> u64| group.iter().map(|s| of(&s.going)).sum::<u64>();
+        let before = group.iter().map(|s| lengths.sealed(&s.entry)).sum();
+        let (files, events) = (group.len() as u64, sum(|going| going.events));
         let plan = &mut self.plan;
         plan.files_before += files;
         plan.disk_bytes_before += before;
         plan.files_after += 1;
-        if group.len() == 1 && events == 0 {
+        if files == 1 && events == 0 {
             plan.disk_bytes_after += before;
-            return;
+            return Ok(());
         }
-        let after = footer_start(merged_log_end(&group)) + sum(|survey| survey.footer_bytes);
+        let index = index_of(&group, go_on)?;
+        keys.insert(last.entry.number, index.keys);
+        let after = footer_start(merged_log_end(&group)) + index.bytes;
         plan.disk_bytes_after += after;
         plan.events_removed += events;
-        plan.removed_bytes += sum(|survey| survey.removed_bytes);
-        plan.stub_bytes += sum(|survey| survey.stub_bytes);
+        plan.removed_bytes += sum(|going| going.removed_bytes);
+        plan.stub_bytes += sum(|going| going.stub_bytes);
         plan.rewrites.push(PlannedRewrite {
-            first_segment: first.first,
-            last_segment: last.number,
+            first_segment: first.entry.first,
+            last_segment: last.entry.number,
             files,
             events_removed: events,
             disk_bytes_before: before,
             disk_bytes_after: after,
         });
-        let (sources, surveys) = group.into_iter().unzip();
-        let task = Task { sources, surveys };
+        let (sources, going) = group.into_iter().map(|s| (s.entry, s.going)).unzip();
+        let task = Task { sources, going };
         plan.rewritten_bytes += task.log_bytes();
         self.tasks.push(task);
+        Ok(())
     }
+
+    /// What of `sealed` there will be, and a file for each task; only of their numbers is anything known.
+    fn sealed_after(&self, mut sealed: Vec<SealedEntry>) -> Vec<SealedEntry> {
+        for task in &self.tasks {
+            let (Some(first), Some(last)) = (task.sources.first(), task.sources.last()) else {
+                continue;
+            };
+            sealed.retain(|entry| entry.number < first.first || last.number <= entry.number);
+            if let Some(entry) = sealed.iter_mut().find(|entry| entry.number == last.number) {
+                entry.first = first.first;
+            }
+        }
+        sealed
+    }
+}
+
+fn index_of(group: &[Survey<'_>], go_on: &mut dyn FnMut() -> Result<()>) -> Result<IndexSize> {
+    let merged = group.iter().map(|survey| Merged {
+        layer: survey.layer,
+        going: &survey.going,
+    });
+    index_size(&merged.collect::<Vec<_>>(), go_on)
 }

@@ -7,6 +7,7 @@ pub(crate) mod close;
 pub(crate) mod commit;
 pub(crate) mod compact;
 pub(crate) mod compact_plan;
+mod compact_size;
 pub(crate) mod decide;
 pub(crate) mod destination;
 pub(crate) mod exchange;

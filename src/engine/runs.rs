@@ -100,21 +100,19 @@ pub(crate) fn take_in(engine: &Engine) {
     published.layers = published.layers.with_runs(runs);
 }
 
-/// Makes the run of a group unless it is usable, then asks for the next group.
+/// Makes the run of a group unless it is usable, then asks for the next group; behind the last one, takes away what is
+/// left of groups that have a run no longer.
 pub(crate) fn merge(engine: &Engine, group: usize) {
-    let run = engine
-        .front
-        .published
-        .read()
-        .layers
-        .runs
-        .get(group)
-        .cloned();
-    let Some(run) = run.filter(|_| !engine.stopping.load(Ordering::Acquire)) else {
+    if engine.stopping.load(Ordering::Acquire) {
         return;
+    }
+    // Not the layers: segments that they list would not be removed meanwhile.
+    let runs = engine.front.published.read().layers.runs.clone();
+    let Some(run) = runs.get(group) else {
+        return remove_others(&*engine.disk, &runs);
     };
     if !run.is_usable()
-        && let Err(error) = make(engine, &run)
+        && let Err(error) = make(engine, run)
     {
         tracing::warn!(file = run.name(), %error, "a run was not made");
     }

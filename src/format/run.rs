@@ -5,7 +5,7 @@
 use super::FORMAT_VERSION;
 use super::codec::{DecodeError, Reader, put_u32, put_u64};
 use super::crc;
-use super::sidx::{Axis16, BLOCK_BYTES, FILTER_BITS_PER_KEY, FILTER_BLOCK_BYTES, Probe, place};
+use super::sidx::{Axis16, BLOCK_BYTES, FILTER_BLOCK_BYTES, Probe, filter_bytes, place};
 
 /// How many segments a run is for; the first run has segments 1 to 16, the next one 17 to 32.
 pub(crate) const RUN_SEGMENTS: usize = 16;
@@ -108,6 +108,24 @@ impl RunHead {
     }
 }
 
+/// The length of the file of a run over so many keys; `None` when a run would be too long.
+pub(crate) fn run_bytes(keys: u64) -> Option<u64> {
+    let head = RunHead {
+        store_id: [0; 16],
+        first_segment: 0,
+        files: 0,
+        merges: [0; RUN_SEGMENTS],
+        filter_blocks: blocks_for(keys)?,
+    };
+    Some((head.bytes() + head.filter_bytes()) as u64)
+}
+
+fn blocks_for(keys: u64) -> Option<u32> {
+    let blocks = filter_bytes(keys) / FILTER_BLOCK_BYTES as u64;
+    let blocks = u32::try_from(blocks).ok()?.max(1);
+    (place(blocks) <= MAX_FILTER_BLOCKS).then_some(blocks)
+}
+
 /// Fills the filter of a run, in the file that it will be.
 #[derive(Debug)]
 pub(crate) struct RunBuilder {
@@ -118,14 +136,8 @@ pub(crate) struct RunBuilder {
 impl RunBuilder {
     /// Makes room for `keys`, each counted as often as a segment has it; `None` when a run would be too long.
     pub(crate) fn new(head: RunHead, keys: u64) -> Option<Self> {
-        let bits = usize::try_from(keys)
-            .ok()?
-            .checked_mul(FILTER_BITS_PER_KEY)?;
-        let blocks = bits.div_ceil(8 * FILTER_BLOCK_BYTES).max(1);
         let head = RunHead {
-            filter_blocks: u32::try_from(blocks)
-                .ok()
-                .filter(|_| blocks <= MAX_FILTER_BLOCKS)?,
+            filter_blocks: blocks_for(keys)?,
             ..head
         };
         let file = vec![0; head.bytes() + head.filter_bytes()];

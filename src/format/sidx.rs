@@ -498,6 +498,27 @@ pub(crate) fn list_count(bytes: u64, width: u8) -> Option<u32> {
     (count > 1 && width <= 4 && list_bytes(count, width) == bytes).then_some(count)
 }
 
+/// The length in bytes of the filter over so many keys.
+pub(crate) fn filter_bytes(keys: u64) -> u64 {
+    (keys * FILTER_BITS_PER_KEY as u64).div_ceil(FILTER_BLOCK_BYTES as u64 * 8)
+        * FILTER_BLOCK_BYTES as u64
+}
+
+/// The length in bytes of an index whose sections, in their order, have these lengths.
+pub(crate) fn index_bytes(sections: [u64; SECTIONS]) -> u64 {
+    let body = sections
+        .into_iter()
+        .fold(HEADER_BYTES as u64, |end, section| {
+            end.next_multiple_of(8) + section
+        });
+    body.div_ceil(BLOCK_BYTES as u64) * BLOCK_TOTAL + TRAILER_BYTES as u64
+}
+
+/// The bytes that `value` needs: 0 to 4.
+pub(crate) fn width_of(value: u32) -> u8 {
+    u8::try_from((u32::BITS - value.leading_zeros()).div_ceil(8)).expect("a u32 has four bytes")
+}
+
 /// A row, ordinal or count as an index into memory.
 pub(crate) fn place(number: u32) -> usize {
     usize::try_from(number).expect("memory is addressed by 32 bits or more")

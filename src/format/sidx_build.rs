@@ -6,8 +6,8 @@ use std::collections::HashMap;
 
 use super::codec::put_u32;
 use super::sidx::{
-    Axis16, BLOCK_BYTES, CHUNK_ITEMS, FILTER_BITS_PER_KEY, FILTER_BLOCK_BYTES, HEADER_BYTES,
-    NameAxis, Part, Probe, Section, SidxFacts, SidxHeader, SidxRow, Trailer, place,
+    Axis16, BLOCK_BYTES, CHUNK_ITEMS, FILTER_BLOCK_BYTES, HEADER_BYTES, NameAxis, Part, Probe,
+    Section, SidxFacts, SidxHeader, SidxRow, Trailer, filter_bytes, place, width_of,
 };
 use crate::event::hash::entity_digest;
 
@@ -207,9 +207,9 @@ fn filter(
     entities: &[(&str, u32)],
 ) -> Vec<[u8; FILTER_BLOCK_BYTES]> {
     let pairs: usize = tables.iter().map(|(_, pairs)| pairs.len()).sum();
-    let bits = (pairs + entities.len()) * FILTER_BITS_PER_KEY;
-    let mut blocks = vec![[0; FILTER_BLOCK_BYTES]; bits.div_ceil(FILTER_BLOCK_BYTES * 8)];
-    let count = fits(blocks.len());
+    let bytes = filter_bytes((pairs + entities.len()) as u64);
+    let count = fits(usize::try_from(bytes).expect("it fits memory") / FILTER_BLOCK_BYTES);
+    let mut blocks = vec![[0; FILTER_BLOCK_BYTES]; place(count)];
     let mut add = |axis, key: &[u8; 16]| {
         let probe = Probe::new(axis, key, count);
         probe.set(&mut blocks[probe.offset() / FILTER_BLOCK_BYTES]);
@@ -313,11 +313,6 @@ fn write_list(out: &mut Vec<u8>, items: &[u32], width: u8) {
             out.extend_from_slice(&(item - base).to_le_bytes()[..usize::from(width)]);
         }
     }
-}
-
-/// The bytes that `value` needs: 0 to 4.
-fn width_of(value: u32) -> u8 {
-    u8::try_from((u32::BITS - value.leading_zeros()).div_ceil(8)).expect("a u32 has four bytes")
 }
 
 /// Pads the body to whole blocks and adds checksum table and trailer.

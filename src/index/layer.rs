@@ -319,9 +319,9 @@ impl Layer {
         })
     }
 
-    /// About how long its index is, in bytes, once `more` of its events are stubs.
-    pub(crate) fn index_bytes_with_stubs(&self, more: u64) -> Result<u64> {
-        self.with(|index| Ok(index.bytes_with_stubs(more)))
+    /// How many keys its filter was made of.
+    pub(crate) fn key_count(&self) -> Result<u64> {
+        self.with(|index| Ok(index.key_count()))
     }
 
     /// The first row of an axis that is `from` or later.
@@ -454,6 +454,16 @@ impl Layer {
             }
             answer => answer,
         }
+    }
+
+    /// The footer, of which any part may still be found damaged.
+    pub(super) fn footer(&self) -> Result<Arc<Sidx>> {
+        self.with(|_| Ok(()))?;
+        match &self.rows {
+            Rows::Fixed(Fixed { index, .. }) => index.read().clone(),
+            Rows::Live(_) => None,
+        }
+        .ok_or_else(|| StoreError::corrupt("a layer has no footer"))
     }
 
     fn open_footer(&self, slot: &RwLock<Option<Arc<Sidx>>>, source: &Source) -> Result<Arc<Sidx>> {

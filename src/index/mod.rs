@@ -3,9 +3,11 @@
 pub(crate) mod candidates;
 pub(crate) mod count;
 pub(crate) mod explain;
+pub(crate) mod going;
 pub(crate) mod layer;
 pub(crate) mod layers;
 pub(crate) mod live;
+pub(crate) mod merged_size;
 pub(crate) mod names;
 pub(crate) mod picture;
 pub(crate) mod postings;

@@ -63,6 +63,11 @@ impl<'a> Postings<'a> {
         self.0.count
     }
 
+    /// Its bytes in the index, and that of its width.
+    pub(super) fn bytes(&self) -> u64 {
+        1 + list_bytes(self.0.count, self.0.width)
+    }
+
     /// The row at `index`, which is below [`Postings::len`].
     pub(crate) fn nth(&self, index: u32) -> Result<u32> {
         let row = self.0.nth(index)?;

@@ -9,8 +9,8 @@ use crate::error::{Result, StoreError};
 use crate::event::hash::entity_digest;
 use crate::format::codec::DecodeError;
 use crate::format::sidx::{
-    Axis16, BLOCK_BYTES, FILTER_BLOCK_BYTES, HEADER_BYTES, NameAxis, Part, Probe, SidxFacts,
-    SidxHeader, TRAILER_BYTES, Trailer,
+    Axis16, BLOCK_BYTES, FILTER_BLOCK_BYTES, HEADER_BYTES, NameAxis, Part, Probe, Section,
+    SidxFacts, SidxHeader, TRAILER_BYTES, Trailer,
 };
 use crate::index::postings::{List, Postings};
 use crate::index::sidx_names::{NameRange, Names};
@@ -191,27 +191,14 @@ impl Sidx {
         self.pairs(Part::Children).range(parent)
     }
 
-    /// About how long it is, in bytes, once `more` of its events are stubs, if they bear as many names as the others do.
-    pub(crate) fn bytes_with_stubs(&self, more: u64) -> u64 {
-        let length = |parts: &[Part]| -> u64 {
-            let lengths = parts.iter().map(|part| self.header.section(*part).length);
-            lengths.sum()
-        };
-        let of_all = length(&[Part::Rows, Part::Filter, Part::Ids, Part::Keys]);
-        let of_events = length(&[
-            Part::Correlations,
-            Part::Children,
-            Part::Entities,
-            Part::Scopes,
-            Part::Kinds,
-            Part::Tags,
-        ]);
-        let stubs = u64::from(self.removed_rows());
-        let events = u64::from(self.rows()) - stubs;
-        let left = of_events * events.saturating_sub(more) / events.max(1);
-        let pair = 16 + u64::from(self.header.section(Part::Ids).width);
-        let body = HEADER_BYTES as u64 + of_all + left + (stubs + more) * pair;
-        body.div_ceil(BLOCK) * (BLOCK + 4) + TRAILER
+    /// What the directory says of a section.
+    pub(super) fn section(&self, part: Part) -> &Section {
+        self.header.section(part)
+    }
+
+    /// The first and the last key of a key table; `None` of an empty one.
+    pub(super) fn key_ends(&self, part: Part) -> Result<Option<[[u8; 16]; 2]>> {
+        self.pairs(part).ends()
     }
 
     /// How many rows hold stubs.

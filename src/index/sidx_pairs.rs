@@ -64,13 +64,22 @@ impl<'a> Pairs<'a> {
 
     /// Shows every key to `visit`.
     pub(super) fn each_key(&self, mut visit: impl FnMut(&[u8; 16]) -> Result<()>) -> Result<()> {
+        (0..self.section.count).try_for_each(|index| visit(&self.whole_key(index)?))
+    }
+
+    /// The first and the last key, if there is one.
+    pub(super) fn ends(&self) -> Result<Option<[[u8; 16]; 2]>> {
+        let Some(last) = self.section.count.checked_sub(1) else {
+            return Ok(None);
+        };
+        Ok(Some([self.whole_key(0)?, self.whole_key(last)?]))
+    }
+
+    fn whole_key(&self, index: u32) -> Result<[u8; 16]> {
         let mut key = self.section.prefix;
-        for index in 0..self.section.count {
-            let rest = self.key(index)?;
-            key[16 - rest.len()..].copy_from_slice(rest);
-            visit(&key)?;
-        }
-        Ok(())
+        let rest = self.key(index)?;
+        key[16 - rest.len()..].copy_from_slice(rest);
+        Ok(key)
     }
 
     /// What is left of a key that begins as all keys here do.
