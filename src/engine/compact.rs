@@ -417,8 +417,14 @@ struct Gate<'a> {
 }
 
 impl Gate<'_> {
+    /// The store up to the end of the range: what an event names is before it, and of the index of the newest segment this
+    /// thread must not keep the writer, who would wait for the lowest of priorities.
     fn picture(&self) -> Picture<'_> {
-        self.view.picture()
+        let last = self.task.sources.last();
+        Picture {
+            upto: last.map_or(0, |entry| entry.last_position),
+            ..self.view.picture()
+        }
     }
 }
 
@@ -453,5 +459,52 @@ impl Keeper for Gate<'_> {
             }
             std::thread::sleep(pause.min(LONGEST_PAUSE));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::open::open;
+    use crate::event::batch::Batch;
+    use crate::event::coordinate::Coordinate;
+    use crate::event::draft::EventDraft;
+    use crate::event::kind::EventKind;
+    use crate::event::region::Region;
+    use crate::index::retention::Retention;
+    use crate::options::{MIN_SEGMENT_BYTES, StoreConfig};
+
+    /// A thread that writes looked for parents in the newest segment, too. Put aside there, at the lowest priority, it
+    /// would have kept the writer waiting.
+    #[test]
+    fn a_compaction_never_waits_for_the_index_that_the_writer_fills() {
+        let engine = open(StoreConfig::in_memory().segment_bytes(MIN_SEGMENT_BYTES)).unwrap();
+        let place = Coordinate::new("e", "s").unwrap();
+        let mut parent = None;
+        for _ in 0..8 {
+            let kind = EventKind::literal("thing.done");
+            let mut draft = EventDraft::new(&place, kind, &"x".repeat(300_000));
+            if let Some(id) = parent {
+                draft = draft.caused_by(id);
+            }
+            let receipts = engine.append(Batch::new().event(draft)).unwrap();
+            parent = receipts.iter().map(|receipt| receipt.id()).last();
+        }
+        while engine.backlog.len() > 0 {
+            std::thread::yield_now();
+        }
+        let published = engine.front.published.read().clone();
+        let newest = published.layers.all.last().and_then(|l| l.live_index());
+        let filled = newest.unwrap().write();
+        let gone = Retention::query(Region::all().positions(..=2));
+        let job = start(&engine, CompactionConfig::new().remove(gone)).unwrap();
+        let mut outcome = job.state.outcome.lock();
+        let patience = Duration::from_secs(20);
+        (job.state.ended).wait_while_for(&mut outcome, |outcome| outcome.is_none(), patience);
+        drop(filled);
+        let done = outcome.take().expect("it waits for the writer");
+        assert_eq!(done.unwrap().events_removed, 2);
+        drop(outcome);
+        engine.close().unwrap();
     }
 }
