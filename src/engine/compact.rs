@@ -488,7 +488,7 @@ mod tests {
                 draft = draft.caused_by(id);
             }
             let receipts = engine.append(Batch::new().event(draft)).unwrap();
-            parent = receipts.iter().map(|receipt| receipt.id()).last();
+            parent = receipts.last().map(|receipt| receipt.id());
         }
         while engine.backlog.len() > 0 {
             std::thread::yield_now();
