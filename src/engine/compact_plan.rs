@@ -25,6 +25,8 @@ use crate::log::seal::footer_start;
 
 /// How many events are asked about before the plan looks whether it is to stop.
 const EVENTS_BETWEEN_STOPS: u32 = 1024;
+/// How many of the files that are written a plan shows when it is printed.
+const SHOWN_REWRITES: usize = 10;
 
 /// What a compaction would do, or did: the figures of a dry run.
 ///
@@ -114,17 +116,21 @@ impl fmt::Display for CompactionPlan {
         )?;
         write!(
             f,
-            "{} files of {} bytes become {} files of about {} bytes; {} bytes of the log are written anew",
+            "{} files of {} bytes become {} of {} bytes: {} bytes freed, {} of the log written anew",
             self.files_before,
             self.disk_bytes_before,
             self.files_after,
             self.disk_bytes_after,
+            self.freed_bytes(),
             self.rewritten_bytes
         )?;
-        for rewrite in &self.rewrites {
+        for rewrite in self.rewrites.iter().take(SHOWN_REWRITES) {
             write!(f, "\n  {rewrite}")?;
         }
-        Ok(())
+        match self.rewrites.len().saturating_sub(SHOWN_REWRITES) {
+            0 => Ok(()),
+            more => write!(f, "\n  and {more} more files"),
+        }
     }
 }
 
@@ -132,7 +138,7 @@ impl fmt::Display for PlannedRewrite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "segments {} to {}: {} files, {} events go, {} bytes become about {}",
+            "segments {} to {}: {} files, {} events go, {} bytes become {}",
             self.first_segment,
             self.last_segment,
             self.files,

@@ -12,7 +12,7 @@ use crate::engine::open;
 use crate::engine::original::{Original, end_at};
 use crate::engine::rotate::header_after;
 use crate::engine::shared::head_of;
-use crate::engine::transfer::{Brought, Copying, Transfer, check_pace, copy_newest};
+use crate::engine::transfer::{Brought, Copying, Transfer, check_outside, check_pace, copy_newest};
 use crate::error::{Result, StoreError};
 use crate::event::digest::Digest;
 use crate::event::position::Position;
@@ -150,7 +150,7 @@ pub struct RestoreReport {
 /// ```
 ///
 /// # Errors
-/// `NotFound` when `from` is no store; `Argument` when `dest` holds something else, and for a position above the last one; `Locked`
+/// `NotFound` when `from` is no store; `Argument` when `dest` holds something else or lies inside `from`, and for a position above the last one; `Locked`
 /// while `dest` is used; `Corrupt`, naming the file, when `from` is damaged; `Cancelled`; `Io` as the system says.
 pub fn restore(
     from: impl AsRef<Path>,
@@ -183,6 +183,7 @@ fn restore_from(
 ) -> Result<RestoreReport> {
     let started = Instant::now();
     check_pace(options.bytes_per_second, WORK)?;
+    check_outside(&*from.disk(), &*dest)?;
     let newest = || Original::read(&*open::open_read_only(from.clone())?);
     copy_newest(newest, |original| {
         make(original, &dest, &mut options, started)

@@ -11,7 +11,7 @@ use crate::engine::front::Front;
 use crate::engine::open;
 use crate::engine::original::{Original, end_at};
 use crate::engine::shared::{Engine, head_of};
-use crate::engine::transfer::{Brought, Copying, Transfer, check_pace, copy_newest};
+use crate::engine::transfer::{Brought, Copying, Transfer, check_outside, check_pace, copy_newest};
 use crate::error::{Result, StoreError};
 use crate::event::digest::Digest;
 use crate::event::position::Position;
@@ -106,6 +106,7 @@ pub(crate) fn snapshot(
 ) -> Result<SnapshotReport> {
     let started = Instant::now();
     check_pace(options.bytes_per_second, WORK)?;
+    check_outside(&*front.disk, &**disk)?;
     let mut is_first = true;
     let newest = || match engine {
         Some(engine) => Original::written(engine),

@@ -4,13 +4,14 @@
 //! which an earlier snapshot ends grows behind that end. Runs on the thread that copies; it holds no lock of the store's.
 
 use std::io::ErrorKind;
+use std::path::Path;
 
 use crate::engine::destination::{Destination, Files};
 use crate::engine::original::{Original, Part, tip_at};
 use crate::error::{Result, StoreError, StoreErrorKind};
 use crate::format::segment::SegmentHeader;
 use crate::io::{Access, CopyError, Disk, DiskFile, Pace, Sharing, copy_bytes, write_all_at};
-use crate::log::files::SegmentFile;
+use crate::log::files::{MANIFEST, SegmentFile};
 use crate::log::proof::{self, Cut};
 use crate::log::scan::{GROUPS_START, Tip};
 use crate::options::{Listening, Progress};
@@ -57,6 +58,22 @@ pub(crate) fn check_pace(bytes_per_second: Option<u64>, work: &str) -> Result<()
         Some(0) => Err(StoreError::argument(format!(
             "a {work} of 0 bytes a second never ends; give it some, or set no pace"
         ))),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a place inside the original's own directory, where the copy would be found among its files.
+pub(crate) fn check_outside(original: &dyn Disk, dest: &dyn Disk) -> Result<()> {
+    let [own, new] = [original, dest].map(|disk| disk.path_of(MANIFEST));
+    let own = own.as_deref().and_then(Path::parent);
+    let new = new.as_deref().and_then(Path::parent);
+    match (own, new) {
+        (Some(own), Some(new)) if new != own && new.starts_with(own) => {
+            Err(StoreError::argument(format!(
+                "{} is inside the store that is copied; name a directory beside it",
+                new.display()
+            )))
+        }
         _ => Ok(()),
     }
 }

@@ -220,6 +220,24 @@ fn a_folder_of_something_else_is_left_alone() {
 }
 
 #[test]
+fn a_place_inside_the_store_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, inside) = (
+        folder.path().join("store"),
+        folder.path().join("store/nightly"),
+    );
+    let store = Store::open(&path).unwrap();
+    append(&store, 3, 10);
+    let error = store.snapshot(&inside).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Argument, "{error}");
+    let error = quipu::restore(&path, &inside, RestoreOptions::new()).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Argument, "{error}");
+    assert!(error.to_string().contains("inside the store"), "{error}");
+    assert!(!inside.exists());
+    store.snapshot(folder.path().join("store-nightly")).unwrap();
+}
+
+#[test]
 fn two_snapshots_into_one_directory_do_not_mix() {
     let disk = TestDisk::new();
     let store = store_on(&disk);
