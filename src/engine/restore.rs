@@ -150,8 +150,9 @@ pub struct RestoreReport {
 /// ```
 ///
 /// # Errors
-/// `NotFound` when `from` is no store; `Argument` when `dest` holds something else or lies inside `from`, and for a position above the last one; `Locked`
-/// while `dest` is used; `Corrupt`, naming the file, when `from` is damaged; `Cancelled`; `Io` as the system says.
+/// `NotFound` when `from` is no store; `Argument` when `dest` holds something else or lies inside `from`, and for a
+/// position above the last one; `Locked` while `dest` is used; `Corrupt`, naming the file, when `from` is damaged;
+/// `Cancelled`; `Io` as the system says.
 pub fn restore(
     from: impl AsRef<Path>,
     dest: impl AsRef<Path>,

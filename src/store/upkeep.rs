@@ -66,7 +66,7 @@ impl Store {
     /// for reading it copies what is durable.
     ///
     /// # Errors
-    /// `Argument` for a directory that holds something else; `Locked` while it is used; `Corrupt`, naming the file, when
+    /// `Argument` for a directory that holds something else, or inside the store's; `Locked` while it is used; `Corrupt`, naming the file, when
     /// this store is damaged; `Poisoned`; `Closed`; `Io` as the operating system says.
     pub fn snapshot(&self, dest: impl AsRef<Path>) -> Result<SnapshotReport> {
         self.snapshot_with(dest, SnapshotOptions::new())
