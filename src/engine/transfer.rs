@@ -9,9 +9,11 @@ use std::path::Path;
 use crate::engine::destination::{Destination, Files};
 use crate::engine::original::{Original, Part, tip_at};
 use crate::error::{Result, StoreError, StoreErrorKind};
+use crate::format::manifest::{Manifest, SnapshotEnd};
 use crate::format::segment::SegmentHeader;
 use crate::io::{Access, CopyError, Disk, DiskFile, Pace, Sharing, copy_bytes, write_all_at};
 use crate::log::files::{MANIFEST, SegmentFile};
+use crate::log::look;
 use crate::log::proof::{self, Cut};
 use crate::log::scan::{GROUPS_START, Tip};
 use crate::options::{Listening, Progress};
@@ -234,8 +236,12 @@ impl<'a> Transfer<'a> {
 
     /// Whether the earlier snapshot ends in this file.
     fn grows(&self, part: &Part) -> bool {
-        let end = self.destination.manifest.as_ref().and_then(|m| m.end);
-        end.is_some_and(|end| end.segment == part.file.number)
+        let ends_here = |manifest: &Manifest| {
+            let is_last = |end: SnapshotEnd| end.segment == part.file.number;
+            // A replacement that an interrupted copy brought may end with that number, too.
+            manifest.end.is_some_and(is_last) && look::is_named(manifest, part.file)
+        };
+        self.destination.manifest.as_ref().is_some_and(ends_here)
             && self.destination.bytes_of(part.file).is_some()
     }
 

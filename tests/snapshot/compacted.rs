@@ -4,7 +4,7 @@ use crate::support::dice::Dice;
 use crate::support::files;
 use crate::support::power::{Image, Keep, PowerDisk};
 use crate::support::ruled::{Op, Ruled};
-use crate::{KIND, assert_prefix, fill_segment, opened, read_only, snapshot, taken};
+use crate::{KIND, append, assert_prefix, fill_segment, opened, read_only, snapshot, taken};
 use quipu::io::{Disk, MemoryDisk};
 use quipu::prelude::*;
 use quipu::{CompactionConfig, Identity, RestoreOptions, Retention, Upto};
@@ -206,4 +206,29 @@ fn a_snapshot_of_a_copy_that_was_compacted_for_itself_gets_its_files() {
         assert_eq!(replacements(&dest), replacements(&disk));
         assert_prefix(&read_only(dest.clone()).unwrap(), &copy);
     }
+}
+
+/// The segment in which an earlier snapshot ends became part of a replacement, whose file an interrupted attempt had
+/// brought: it was taken for the one that grows, and the snapshot was refused for good.
+#[test]
+fn an_interrupted_attempt_goes_on_where_the_earlier_end_was_replaced() {
+    let (disk, dest) = (MemoryDisk::new(), MemoryDisk::new());
+    let store = opened(disk.clone()).unwrap();
+    append(&store, 9, 1_000);
+    snapshot(&store, &dest);
+    fill_segment(&store);
+    store.close().unwrap();
+    let store = opened(disk).unwrap();
+    let gone = Retention::query(Region::all().positions(..=2));
+    let config = CompactionConfig::new().remove(gone).merge_below(0);
+    store.compact(config).unwrap().wait().unwrap();
+    let failing = Ruled::new(dest.clone(), |call| match call.name {
+        "manifest.tmp" => Err(std::io::Error::other("it fails on purpose")),
+        _ => Ok(()),
+    });
+    taken(&store, &failing).unwrap_err();
+    assert_eq!(replacements(&dest).len(), 1);
+    let report = snapshot(&store, &dest);
+    assert!(report.kept_bytes > 0, "{report:?}");
+    assert_prefix(&read_only(dest).unwrap(), &store);
 }
