@@ -229,6 +229,7 @@ pub(super) fn plan(
     config: &CompactionConfig,
     go_on: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Work> {
+    engine.backlog.wait_for_those_of_now();
     let sealed = engine.sealed.lock().clone();
     let published = engine.front.published.read().clone();
     let picture = Picture {

@@ -184,30 +184,47 @@ impl SpareSlot {
 /// How many full segments wait to be sealed.
 #[derive(Debug)]
 pub(crate) struct Backlog {
-    waiting: Mutex<usize>,
+    counts: Mutex<Counts>,
     changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    waiting: usize,
+    /// How many have waited and do so no more, whatever came of them.
+    over: usize,
 }
 
 impl Backlog {
     pub(crate) fn new() -> Self {
         Self {
-            waiting: Mutex::new(0),
+            counts: Mutex::default(),
             changed: Condvar::new(),
         }
     }
 
     pub(crate) fn add(&self) {
-        *self.waiting.lock() += 1;
+        self.counts.lock().waiting += 1;
     }
 
     fn remove(&self) {
-        let mut waiting = self.waiting.lock();
-        *waiting = waiting.saturating_sub(1);
+        let mut counts = self.counts.lock();
+        counts.waiting = counts.waiting.saturating_sub(1);
+        counts.over += 1;
         self.changed.notify_all();
     }
 
     pub(crate) fn len(&self) -> usize {
-        *self.waiting.lock()
+        self.counts.lock().waiting
+    }
+
+    /// Waits until those that are full now are sealed, or could not be; more may be full by then.
+    pub(crate) fn wait_for_those_of_now(&self) {
+        let mut counts = self.counts.lock();
+        let all = counts.over + counts.waiting;
+        while counts.over < all {
+            self.changed.wait(&mut counts);
+        }
     }
 
     pub(crate) fn wait_for_room(&self) {
@@ -219,9 +236,9 @@ impl Backlog {
     }
 
     fn wait_below(&self, bound: usize) {
-        let mut waiting = self.waiting.lock();
-        while *waiting >= bound {
-            self.changed.wait(&mut waiting);
+        let mut counts = self.counts.lock();
+        while counts.waiting >= bound {
+            self.changed.wait(&mut counts);
         }
     }
 }
