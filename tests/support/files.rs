@@ -30,11 +30,15 @@ pub(crate) fn assert_all_named(disk: &dyn Disk) -> Vec<(u64, u64)> {
     let entries = disk.list("segments").unwrap().into_iter();
     let mut names: Vec<String> = entries.map(|entry| entry.name).collect();
     let all = names.clone();
-    // A run may be being made; a footer that a kill left half written has been made again beside its segment.
-    let has_segment = |stem: &str| all.contains(&format!("{stem}.seg"));
-    names.retain(|name| {
-        !name.contains(".run") && !name.strip_suffix(".sidx").is_some_and(has_segment)
-    });
+    // A run may be being made. Beside its segment stands the index of one whose footer a kill left half written, and the
+    // tail that an append left.
+    let is_beside_its_segment = |name: &str| {
+        name.split_once('.').is_some_and(|(stem, kind)| {
+            let is_beside = kind == "sidx" || kind.starts_with("torn-");
+            is_beside && all.contains(&format!("{stem}.seg"))
+        })
+    };
+    names.retain(|name| !name.contains(".run") && !is_beside_its_segment(name));
     let mut ranges: Vec<_> = names.iter().map(|name| range_of(name)).collect();
     ranges.sort_unstable();
     let mut next = 1;
