@@ -11,13 +11,14 @@ use crate::engine::chain;
 use crate::engine::compact_plan::{CompactionPlan, Task, Work, plan};
 use crate::engine::exchange::{next_generation, remove_all, remove_unused, replace_segments};
 use crate::engine::shared::Engine;
+use crate::engine::threads;
 use crate::engine::upkeep::Job;
 use crate::error::{Result, StoreError, StoreErrorKind};
 use crate::event::position::Position;
 use crate::index::picture::Picture;
 use crate::index::retention::RetentionPredicate;
 use crate::index::view::View;
-use crate::io::{Pace, lower_priority};
+use crate::io::Pace;
 use crate::log::files::SegmentFile;
 use crate::log::rewrite::{Keeper, Range, rewrite, take_away};
 use crate::log::seal::Sealed;
@@ -26,8 +27,6 @@ use crate::options::Progress;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Arc, Condvar, Mutex};
 
-/// How many files are written at once: one has the processor while the other waits for the disk.
-const WRITERS: usize = 2;
 /// How long a compaction that is held to a pace sleeps at once before it looks whether it is to stop.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
@@ -181,7 +180,7 @@ impl Engine {
     pub(crate) fn plan_compaction(&self, config: &CompactionConfig) -> Result<CompactionPlan> {
         self.check_open()?;
         config.check()?;
-        plan(self, config, &mut || self.check_open()).map(|work| work.plan)
+        plan(self, config, &|| self.check_open()).map(|work| work.plan)
     }
 }
 
@@ -232,10 +231,7 @@ fn run(engine: &Engine, config: &CompactionConfig, state: &JobState) {
 }
 
 fn compact(engine: &Engine, config: &CompactionConfig, state: &JobState) -> Result<CompactionPlan> {
-    let Work { mut plan, tasks } = plan(engine, config, &mut || {
-        std::thread::yield_now();
-        go_on(engine, state)
-    })?;
+    let Work { mut plan, tasks } = plan(engine, config, &|| go_on(engine, state))?;
     let total = |of: fn(&Task) -> u64| tasks.iter().map(of).sum();
     state
         .total_bytes
@@ -309,21 +305,10 @@ impl Crew<'_> {
         replaced: &mut Vec<Arc<Segment>>,
     ) -> Result<()> {
         std::thread::scope(|scope| {
-            let (tell, written) = flume::bounded(WRITERS);
-            for number in 1..=WRITERS.min(self.tasks.len()) {
-                let tell = tell.clone();
-                let spawned = std::thread::Builder::new()
-                    .name(format!("quipu-compact-{number}"))
-                    .spawn_scoped(scope, move || self.write(&tell));
-                match spawned {
-                    Err(error) if number == 1 => {
-                        return Err(StoreError::io("starting a thread to compact", error));
-                    }
-                    Err(error) => tracing::warn!(%error, "a compaction has fewer threads"),
-                    Ok(_) => {}
-                }
-            }
-            drop(tell);
+            let (tell, written) = flume::bounded(1);
+            threads::start(scope, "quipu-compact", self.tasks.len(), move || {
+                self.write(&tell)
+            })?;
             let mut outcome = Ok(());
             for written in written {
                 let switched = written.and_then(|(index, file, sealed)| {
@@ -351,7 +336,6 @@ impl Crew<'_> {
 
     /// The whole work of one thread that writes.
     fn write(&self, tell: &flume::Sender<Result<Written>>) {
-        lower_priority();
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(task) = self.tasks.get(index) else {
@@ -418,7 +402,7 @@ struct Gate<'a> {
 
 impl Gate<'_> {
     /// The store up to the end of the range: what an event names is before it, and of the index of the newest segment this
-    /// thread must not keep the writer, who would wait for the lowest of priorities.
+    /// thread must not keep the writer, who would wait for a thread of lower priority.
     fn picture(&self) -> Picture<'_> {
         let last = self.task.sources.last();
         Picture {
@@ -474,7 +458,7 @@ mod tests {
     use crate::index::retention::Retention;
     use crate::options::{MIN_SEGMENT_BYTES, StoreConfig};
 
-    /// A thread that writes looked for parents in the newest segment, too. Put aside there, at the lowest priority, it
+    /// A thread that writes looked for parents in the newest segment, too. Put aside there, at a lower priority, it
     /// would have kept the writer waiting.
     #[test]
     fn a_compaction_never_waits_for_the_index_that_the_writer_fills() {

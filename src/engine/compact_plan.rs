@@ -2,7 +2,7 @@
 //!
 //! Nothing is changed here. The predicate is asked once about each event that it may let go, and what it said is kept,
 //! one bit for each event of the segments that change, so that the work does what the plan says. Runs on the thread
-//! that plans or compacts.
+//! that plans or compacts, which has others ask and measure.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,21 +10,17 @@ use std::fmt;
 use crate::engine::compact::CompactionConfig;
 use crate::engine::compact_size::{Lengths, runs_after};
 use crate::engine::shared::Engine;
+use crate::engine::survey::{GoOn, Question, Survey};
+use crate::engine::threads::work_out;
 use crate::error::Result;
-use crate::event::kind::EventKind;
 use crate::event::timestamp::Timestamp;
 use crate::format::checkpoint::SealedEntry;
 use crate::index::going::Going;
-use crate::index::layer::{Direction, Layer};
 use crate::index::merged_size::{IndexSize, Merged, index_size};
 use crate::index::picture::Picture;
-use crate::index::retention::{RetentionMoment, RetentionPredicate};
-use crate::index::walk::Walk;
 use crate::log::scan::GROUPS_START;
 use crate::log::seal::footer_start;
 
-/// How many events are asked about before the plan looks whether it is to stop.
-const EVENTS_BETWEEN_STOPS: u32 = 1024;
 /// How many of the files that are written a plan shows when it is printed.
 const SHOWN_REWRITES: usize = 10;
 
@@ -192,30 +188,6 @@ impl Task {
     }
 }
 
-/// What would become of one sealed segment.
-struct Survey<'a> {
-    entry: SealedEntry,
-    layer: &'a Layer,
-    going: Going,
-}
-
-impl Survey<'_> {
-    /// Lets everything stay after all if what goes frees too little.
-    fn settle(&mut self, min_freed_percent: u8) {
-        let freed = u64::try_from(self.going.shrinks_by()).unwrap_or(0);
-        if freed * 100 < self.entry.log_end * u64::from(min_freed_percent) {
-            self.going = Going::default();
-        }
-    }
-
-    /// Where its log would end.
-    fn log_end(&self) -> u64 {
-        self.entry
-            .log_end
-            .saturating_add_signed(-self.going.shrinks_by())
-    }
-}
-
 /// The last position whose content may go, whatever a predicate says: what a named consumer has not read stays.
 ///
 /// There are none yet: when they come, this is where their bookmarks, and those of caches, are asked.
@@ -224,11 +196,11 @@ fn floor(_engine: &Engine) -> Option<u64> {
 }
 
 /// Looks at every sealed segment; `go_on` is asked now and then and may stop it.
-pub(super) fn plan(
-    engine: &Engine,
-    config: &CompactionConfig,
-    go_on: &mut dyn FnMut() -> Result<()>,
-) -> Result<Work> {
+pub(super) fn plan(engine: &Engine, config: &CompactionConfig, go_on: &GoOn<'_>) -> Result<Work> {
+    let go_on = &|| {
+        std::thread::yield_now();
+        go_on()
+    };
     engine.backlog.wait_for_those_of_now();
     let sealed = engine.sealed.lock().clone();
     let published = engine.front.published.read().clone();
@@ -237,34 +209,14 @@ pub(super) fn plan(
         upto: published.durable,
         staged: None,
     };
-    let now = Timestamp::from_nanos(engine.config.clock.now());
-    let moment = RetentionMoment::new(now, picture);
-    let highest = floor(engine).unwrap_or(u64::MAX);
-    let mut surveys = Vec::with_capacity(sealed.len());
-    for &entry in &sealed {
-        go_on()?;
-        let Some(layer) = layer_of(&picture, &entry) else {
-            // It was sealed a moment ago; the next compaction sees it.
-            continue;
-        };
-        let mut survey = Survey {
-            entry,
-            layer,
-            going: Going::default(),
-        };
-        if let Some(predicate) = &config.removed {
-            let question = Question {
-                predicate: predicate.as_ref(),
-                moment: &moment,
-                picture: &picture,
-                layer,
-                span: (entry.first_position, entry.last_position.min(highest)),
-            };
-            question.ask(&mut survey.going, go_on)?;
-            survey.settle(config.min_freed_percent);
-        }
-        surveys.push(survey);
-    }
+    let question = Question {
+        predicate: config.removed.as_deref(),
+        min_freed_percent: config.min_freed_percent,
+        now: Timestamp::from_nanos(engine.config.clock.now()),
+        picture,
+        upto: floor(engine).unwrap_or(u64::MAX),
+    };
+    let surveys = question.ask_of(&sealed, go_on)?;
     let limits = Limits {
         small: config
             .merge_below
@@ -274,8 +226,12 @@ pub(super) fn plan(
     let lengths = Lengths::of(engine)?;
     let mut work = Work::default();
     let mut keys = BTreeMap::new();
-    for group in divide(surveys, &limits) {
-        work.add(group, &lengths, &mut keys, go_on)?;
+    let groups = divide(surveys, &limits);
+    let indexes = work_out("quipu-plan", &groups, || {
+        |group: &Vec<Survey<'_>>| index_of(group, go_on)
+    })?;
+    for (group, index) in groups.into_iter().zip(indexes) {
+        keys.extend(work.add(group, index, &lengths));
     }
     work.plan.run_bytes_before = lengths.runs();
     work.plan.run_bytes_after = match work.tasks.is_empty() {
@@ -295,46 +251,12 @@ pub(super) fn plan(
     Ok(work)
 }
 
-/// The layer of a sealed segment, once readers see it.
-fn layer_of<'a>(picture: &Picture<'a>, entry: &SealedEntry) -> Option<&'a Layer> {
-    let layer = picture
-        .layers
-        .all
-        .get(picture.layer_of(entry.first_position)?)?;
-    let spanned = (layer.first_position(), layer.last_position());
-    (spanned == (entry.first_position, entry.last_position)).then_some(layer)
-}
-
-/// What of one segment may go.
-struct Question<'a> {
-    predicate: &'a dyn RetentionPredicate,
-    moment: &'a RetentionMoment<'a>,
-    picture: &'a Picture<'a>,
-    layer: &'a Layer,
-    span: (u64, u64),
-}
-
-impl Question<'_> {
-    fn ask(&self, going: &mut Going, go_on: &mut dyn FnMut() -> Result<()>) -> Result<()> {
-        let rows = self.layer.rows_upto(u64::MAX);
-        if self.layer.kept_between((0, rows))? == 0 {
-            return Ok(());
-        }
-        let query = self.predicate.candidates(self.moment.now());
-        let mut walk = Walk::new(query, Direction::Forward, self.span, usize::MAX);
-        let mut asked = 0_u32;
-        while let Some(hit) = walk.next(self.picture) {
-            let event = hit?.event;
-            asked = asked.wrapping_add(1);
-            if asked.is_multiple_of(EVENTS_BETWEEN_STOPS) {
-                go_on()?;
-            }
-            if EventKind::TOMBSTONE != event.kind() && self.predicate.may_go(&event, self.moment)? {
-                let row = event.position().get() - self.layer.first_position();
-                going.add(row, &event);
-            }
-        }
-        Ok(())
+impl Survey<'_> {
+    /// Where its log would end.
+    fn log_end(&self) -> u64 {
+        self.entry
+            .log_end
+            .saturating_add_signed(-self.going.shrinks_by())
     }
 }
 
@@ -375,17 +297,14 @@ fn merged_log_end<'a>(group: impl IntoIterator<Item = &'a Survey<'a>>) -> u64 {
 }
 
 impl Work {
-    /// Takes in segments that become one file, and how many keys that has.
+    /// Takes in segments that become one file with this index, or one that stays as it is; which has how many keys.
     fn add(
         &mut self,
         group: Vec<Survey<'_>>,
+        index: Option<IndexSize>,
         lengths: &Lengths,
-        keys: &mut BTreeMap<u64, u64>,
-        go_on: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<()> {
-        let (Some(first), Some(last)) = (group.first(), group.last()) else {
-            return Ok(());
-        };
+    ) -> Option<(u64, u64)> {
+        let (first, last) = (group.first()?, group.last()?);
         let sum = |of: fn(&Going) -> u64| group.iter().map(|s| of(&s.going)).sum::<u64>();
         let before = group.iter().map(|s| lengths.sealed(&s.entry)).sum();
         let (files, events) = (group.len() as u64, sum(|going| going.events));
@@ -393,12 +312,11 @@ impl Work {
         plan.files_before += files;
         plan.disk_bytes_before += before;
         plan.files_after += 1;
-        if files == 1 && events == 0 {
+        let Some(index) = index else {
             plan.disk_bytes_after += before;
-            return Ok(());
-        }
-        let index = index_of(&group, go_on)?;
-        keys.insert(last.entry.number, index.keys);
+            return None;
+        };
+        let keys = (last.entry.number, index.keys);
         let after = footer_start(merged_log_end(&group)) + index.bytes;
         plan.disk_bytes_after += after;
         plan.events_removed += events;
@@ -416,7 +334,7 @@ impl Work {
         let task = Task { sources, going };
         plan.rewritten_bytes += task.log_bytes();
         self.tasks.push(task);
-        Ok(())
+        Some(keys)
     }
 
     /// What of `sealed` there will be, and a file for each task; only of their numbers is anything known.
@@ -434,10 +352,16 @@ impl Work {
     }
 }
 
-fn index_of(group: &[Survey<'_>], go_on: &mut dyn FnMut() -> Result<()>) -> Result<IndexSize> {
+/// The index over segments that become one file; `None` for one that stays as it is.
+fn index_of(group: &[Survey<'_>], go_on: &GoOn<'_>) -> Result<Option<IndexSize>> {
+    if let [alone] = group
+        && alone.going.is_empty()
+    {
+        return Ok(None);
+    }
     let merged = group.iter().map(|survey| Merged {
         layer: survey.layer,
         going: &survey.going,
     });
-    index_size(&merged.collect::<Vec<_>>(), go_on)
+    index_size(&merged.collect::<Vec<_>>(), &mut || go_on()).map(Some)
 }

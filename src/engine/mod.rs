@@ -27,6 +27,8 @@ pub(crate) mod runs;
 pub(crate) mod shared;
 pub(crate) mod snapshot;
 pub(crate) mod submit;
+mod survey;
+mod threads;
 pub(crate) mod ticket;
 pub(crate) mod tombstone;
 pub(crate) mod transfer;

@@ -2,7 +2,7 @@
 //!
 //! Told from their own indexes, whose sections say what the new ones will hold; the log is not read. Exact but for what
 //! [`WHOLE_NAMES`] and [`Going::shrinks_before`] say, and but for a prefix that keys share only because others go. Runs
-//! on the thread that plans a compaction.
+//! on a thread that plans a compaction.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

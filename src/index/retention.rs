@@ -1,6 +1,6 @@
 //! Retention: which events' content may go, as ready rules and as a trait for rules of the caller's own.
 //!
-//! A rule is asked about one event at a time, on the thread that plans or compacts; it says what may go, never what
+//! A rule is asked about one event at a time, on threads that plan; it says what may go, never what
 //! must stay, and the store adds its own terms: sealed segments only, and never a tombstone.
 
 use std::cell::RefCell;
@@ -27,8 +27,8 @@ const MAX_REMEMBERED_STREAMS: usize = 65_536;
 ///
 /// It is asked about events in sealed segments alone, and never about a tombstone. What it sees of an event is all that was
 /// appended; of the rest it may ask the [`RetentionMoment`], or a view of the store that it holds itself: no lock is held
-/// meanwhile. It runs on the thread that plans, or on that of the compaction, and should answer the same when asked again,
-/// or the dry run says something else than what is done.
+/// meanwhile. It runs on two threads that end with the plan, and should answer the same when asked again, or the dry run says
+/// something else than what is done.
 ///
 /// ```
 /// use quipu::{EventRef, Result, RetentionMoment, RetentionPredicate};
@@ -44,8 +44,9 @@ const MAX_REMEMBERED_STREAMS: usize = 65_536;
 /// }
 /// ```
 pub trait RetentionPredicate: fmt::Debug + Send + Sync {
-    /// Whether the content of `event` may go; asked about each event once in a plan or compaction, in order, unless
-    /// [`candidates`](Self::candidates) leaves it out or it went before.
+    /// Whether the content of `event` may go; asked about each event once in a plan or compaction, unless
+    /// [`candidates`](Self::candidates) leaves it out or it went before. Several threads ask at once, each about the events of
+    /// one segment in order: an answer must not depend on what was asked before.
     ///
     /// # Errors
     /// An error ends the plan or compaction, which returns it.

@@ -1,0 +1,127 @@
+//! A few threads of lower priority that share a piece of upkeep, and end with it.
+
+use std::panic::resume_unwind;
+use std::thread::{Builder, Scope, ScopedJoinHandle};
+
+use crate::error::{Result, StoreError};
+use crate::io::lower_priority;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+
+/// One has the processor while the other waits for the disk.
+const THREADS: usize = 2;
+
+/// Starts `work` on the threads `name-1` and `name-2`, as far as there are so many items; on the first alone where no second
+/// is to be had.
+pub(super) fn start<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: &str,
+    items: usize,
+    work: impl Fn() -> T + Clone + Send + 'scope,
+) -> Result<Vec<ScopedJoinHandle<'scope, T>>> {
+    let mut threads = Vec::with_capacity(THREADS);
+    for number in 1..=THREADS.min(items) {
+        let name = format!("{name}-{number}");
+        let work = work.clone();
+        let started = Builder::new()
+            .name(name.clone())
+            .spawn_scoped(scope, move || {
+                lower_priority();
+                work()
+            });
+        match started {
+            Ok(thread) => threads.push(thread),
+            Err(error) if threads.is_empty() => {
+                return Err(StoreError::io(
+                    format_args!("starting the thread {name}"),
+                    error,
+                ));
+            }
+            Err(error) => {
+                tracing::warn!(%error, name, "a thread is missing, the others do its work")
+            }
+        }
+    }
+    Ok(threads)
+}
+
+/// What each of the items gives, in their order, worked out on threads that each have a worker. The first error ends all.
+pub(super) fn work_out<T: Sync, R: Send, W: FnMut(&T) -> Result<R>>(
+    name: &str,
+    items: &[T],
+    worker: impl Fn() -> W + Sync,
+) -> Result<Vec<R>> {
+    // Publishes nothing but itself: the first item that nobody has begun.
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let (mut worker, mut done) = (worker(), Vec::new());
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(at) else {
+                return Ok(done);
+            };
+            let result = worker(item).inspect_err(|_| next.store(items.len(), Ordering::Relaxed));
+            done.push((at, result?));
+        }
+    };
+    let outcomes: Vec<Result<Vec<(usize, R)>>> = std::thread::scope(|scope| {
+        let joined = start(scope, name, items.len(), work)?
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        Ok(joined.collect())
+    })?;
+    let mut results = Vec::with_capacity(items.len());
+    for outcome in outcomes {
+        results.extend(outcome?);
+    }
+    results.sort_unstable_by_key(|(at, _)| *at);
+    Ok(results.into_iter().map(|(_, result)| result).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::StoreErrorKind;
+    use std::time::Duration;
+
+    #[test]
+    fn results_stand_in_the_order_of_the_items() {
+        let items: Vec<u64> = (0..100).collect();
+        let slow_at_first = |item: &u64| {
+            std::thread::sleep(Duration::from_micros(100 - item));
+            Ok((*item, std::thread::current().name().map(str::to_owned)))
+        };
+        let results = work_out("quipu-test", &items, || slow_at_first).unwrap();
+        assert!(results.iter().map(|(item, _)| item).eq(&items));
+        for number in 1..=THREADS {
+            let name = format!("quipu-test-{number}");
+            assert!(results.iter().any(|(_, by)| by.as_ref() == Some(&name)));
+        }
+    }
+
+    #[test]
+    fn the_first_error_ends_all() {
+        let calls = AtomicUsize::new(0);
+        let items: Vec<usize> = (0..10_000).collect();
+        let fails_at_ten = |item: &usize| {
+            calls.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_micros(100));
+            match item {
+                10 => Err(StoreError::busy("ten")),
+                _ => Ok(()),
+            }
+        };
+        let error = work_out("quipu-test", &items, || fails_at_ten).unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Busy);
+        assert!(calls.into_inner() < 1_000);
+    }
+
+    #[test]
+    #[should_panic(expected = "seven")]
+    fn a_panic_reaches_the_caller() {
+        let panics = |item: &u32| match item {
+            7 => panic!("seven"),
+            _ => Ok(()),
+        };
+        let _ = work_out("quipu-test", &[1, 7, 3], || panics);
+    }
+}
