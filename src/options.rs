@@ -271,6 +271,16 @@ impl fmt::Debug for Listening {
     }
 }
 
+/// Refuses a pace at which `work` would never end.
+pub(crate) fn check_pace(bytes_per_second: Option<u64>, work: &str) -> Result<()> {
+    match bytes_per_second {
+        Some(0) => Err(StoreError::argument(format!(
+            "a {work} of 0 bytes a second never ends; give it some, or set no pace"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 fn within<T: PartialOrd + fmt::Display>(name: &str, value: T, least: T, most: T) -> Result<()> {
     if value < least || value > most {
         return Err(StoreError::argument(format!(

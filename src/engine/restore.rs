@@ -12,7 +12,7 @@ use crate::engine::open;
 use crate::engine::original::{Original, end_at};
 use crate::engine::rotate::header_after;
 use crate::engine::shared::head_of;
-use crate::engine::transfer::{Brought, Copying, Transfer, check_outside, check_pace, copy_newest};
+use crate::engine::transfer::{Brought, Copying, Transfer, check_outside, copy_newest};
 use crate::error::{Result, StoreError};
 use crate::event::digest::Digest;
 use crate::event::position::Position;
@@ -23,7 +23,7 @@ use crate::io::{Clock, Disk, RealDisk, SystemClock, replace};
 use crate::log::files::segment_name;
 use crate::log::proof::{self, Cut};
 use crate::log::scan::Tip;
-use crate::options::{Control, Listening, Progress, StoreConfig};
+use crate::options::{Control, Listening, Progress, StoreConfig, check_pace};
 use crate::sync::Arc;
 
 /// What the work is called where it is cancelled.

@@ -11,13 +11,13 @@ use crate::engine::front::Front;
 use crate::engine::open;
 use crate::engine::original::{Original, end_at};
 use crate::engine::shared::{Engine, head_of};
-use crate::engine::transfer::{Brought, Copying, Transfer, check_outside, check_pace, copy_newest};
+use crate::engine::transfer::{Brought, Copying, Transfer, check_outside, copy_newest};
 use crate::error::{Result, StoreError};
 use crate::event::digest::Digest;
 use crate::event::position::Position;
 use crate::format::manifest::{Manifest, SnapshotEnd};
 use crate::io::Disk;
-use crate::options::{Control, Listening, Progress, StoreConfig};
+use crate::options::{Control, Listening, Progress, StoreConfig, check_pace};
 use crate::sync::Arc;
 
 /// What the work is called where it is cancelled.

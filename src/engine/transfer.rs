@@ -54,16 +54,6 @@ pub(crate) fn copy_newest<T>(
     copy(newest()?)
 }
 
-/// Refuses a pace at which `work` would never end.
-pub(crate) fn check_pace(bytes_per_second: Option<u64>, work: &str) -> Result<()> {
-    match bytes_per_second {
-        Some(0) => Err(StoreError::argument(format!(
-            "a {work} of 0 bytes a second never ends; give it some, or set no pace"
-        ))),
-        _ => Ok(()),
-    }
-}
-
 /// Refuses a place inside the original's own directory, where the copy would be found among its files.
 pub(crate) fn check_outside(original: &dyn Disk, dest: &dyn Disk) -> Result<()> {
     let [own, new] = [original, dest].map(|disk| disk.path_of(MANIFEST));
