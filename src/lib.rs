@@ -43,7 +43,8 @@ pub(crate) mod options;
 pub(crate) mod store;
 pub(crate) mod sync;
 
-pub use crate::engine::compact::{CompactionConfig, CompactionJob};
+pub use crate::engine::compact::CompactionJob;
+pub use crate::engine::compact_config::CompactionConfig;
 pub use crate::engine::compact_plan::{CompactionPlan, PlannedRewrite};
 pub use crate::engine::meters::{Diagnostics, Stats};
 pub use crate::engine::restore::{

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::engine::chain;
+use crate::engine::compact_config::CompactionConfig;
 use crate::engine::compact_plan::{CompactionPlan, Task, Work, plan};
 use crate::engine::exchange::{next_generation, remove_all, remove_unused, replace_segments};
 use crate::engine::shared::Engine;
@@ -16,7 +17,6 @@ use crate::engine::upkeep::Job;
 use crate::error::{Result, StoreError, StoreErrorKind};
 use crate::event::position::Position;
 use crate::index::picture::Picture;
-use crate::index::retention::RetentionPredicate;
 use crate::index::view::View;
 use crate::io::Pace;
 use crate::log::files::SegmentFile;
@@ -29,84 +29,6 @@ use crate::sync::{Arc, Condvar, Mutex};
 
 /// How long a compaction that is held to a pace sleeps at once before it looks whether it is to stop.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
-
-/// What a compaction does; [`CompactionConfig::new`] only merges small segments.
-///
-/// ```
-/// use quipu::{CompactionConfig, Retention, Store};
-/// use std::time::Duration;
-///
-/// # fn main() -> quipu::Result<()> {
-/// let store = Store::in_memory()?;
-/// let year = Duration::from_secs(365 * 86_400);
-/// let config = CompactionConfig::new().remove(Retention::older_than(year));
-/// println!("{}", store.plan_compaction(&config)?);
-/// let done = store.compact(config)?.wait()?;
-/// assert_eq!(done.events_removed, 0);
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, Default)]
-pub struct CompactionConfig {
-    pub(super) removed: Option<Arc<dyn RetentionPredicate>>,
-    pub(super) merge_below: Option<u64>,
-    pub(super) min_freed_percent: u8,
-    bytes_per_second: Option<u64>,
-}
-
-impl CompactionConfig {
-    /// Removes nothing and merges neighbouring segments that are shorter than half of `segment_bytes`, as fast as it goes.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Removes the content of the events that may go; a stub of each stays. Said again, it counts instead.
-    #[must_use]
-    pub fn remove(mut self, predicate: impl RetentionPredicate + 'static) -> Self {
-        self.removed = Some(Arc::new(predicate));
-        self
-    }
-
-    /// Merges neighbouring segments whose logs are shorter than this, in bytes, into files of up to `segment_bytes`; 0
-    /// merges none.
-    #[must_use]
-    pub fn merge_below(mut self, bytes: u64) -> Self {
-        self.merge_below = Some(bytes);
-        self
-    }
-
-    /// Leaves a segment as it is unless removing frees at least this share of its log; 0 by default: all that may go, goes.
-    #[must_use]
-    pub fn min_freed_percent(mut self, percent: u8) -> Self {
-        self.min_freed_percent = percent;
-        self
-    }
-
-    /// Goes through no more than so many bytes of the log in a second, to leave the disk to others.
-    #[must_use]
-    pub fn bytes_per_second(mut self, bytes: u64) -> Self {
-        self.bytes_per_second = Some(bytes);
-        self
-    }
-
-    fn check(&self) -> Result<()> {
-        if self.bytes_per_second == Some(0) {
-            return Err(StoreError::argument(
-                "a compaction of 0 bytes a second never ends; give it some, or set no pace",
-            ));
-        }
-        if self.min_freed_percent > 100 {
-            return Err(StoreError::argument(format!(
-                "min_freed_percent is {}; it must be between 0 and 100",
-                self.min_freed_percent
-            )));
-        }
-        self.removed
-            .as_ref()
-            .map_or(Ok(()), |removed| removed.check())
-    }
-}
 
 /// A compaction under way on its own thread; it goes on when this is dropped.
 pub struct CompactionJob {
@@ -281,8 +203,9 @@ struct Crew<'a> {
     engine: &'a Engine,
     state: &'a JobState,
     tasks: &'a [Task],
-    /// The first task that nobody has begun; publishes nothing but itself, as does `failed`.
+    /// The first task that nobody has begun; publishes nothing but itself.
     next: AtomicUsize,
+    /// Whether no thread is to go on; publishes nothing but itself.
     failed: AtomicBool,
     pace: Mutex<Pace>,
 }
@@ -320,18 +243,13 @@ impl Crew<'_> {
                     })
                 });
                 if let Err(error) = switched {
+                    self.failed.store(true, Ordering::Relaxed);
                     // Those that end because of the first one are not the cause.
-                    outcome = outcome.and(Err(self.stop(error)));
+                    outcome = outcome.and(Err(error));
                 }
             }
             outcome
         })
-    }
-
-    /// Lets no thread go on; returns why.
-    fn stop(&self, why: StoreError) -> StoreError {
-        self.failed.store(true, Ordering::Relaxed);
-        why
     }
 
     /// The whole work of one thread that writes.

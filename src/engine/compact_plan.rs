@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::engine::compact::CompactionConfig;
+use crate::engine::compact_config::CompactionConfig;
 use crate::engine::compact_size::{Lengths, runs_after};
 use crate::engine::shared::Engine;
 use crate::engine::survey::{GoOn, Question, Survey};
@@ -88,9 +88,7 @@ impl CompactionPlan {
         let before = i128::from(self.disk_bytes_before) + i128::from(self.run_bytes_before);
         before - i128::from(self.disk_bytes_after) - i128::from(self.run_bytes_after)
     }
-}
 
-impl CompactionPlan {
     /// Says of one file how long it became.
     pub(super) fn has_written(&mut self, index: usize, file_bytes: u64) {
         if let Some(rewrite) = self.rewrites.get_mut(index) {

@@ -1,7 +1,8 @@
 //! Snapshots and forks as files: what lies behind the end never counts, and an earlier store's files only so far.
 
 use crate::engine::chain::read_checkpoint;
-use crate::engine::compact::{self, CompactionConfig};
+use crate::engine::compact;
+use crate::engine::compact_config::CompactionConfig;
 use crate::engine::dying::Dying;
 use crate::engine::exchange::{next_generation, remove_all, replace_segments};
 use crate::engine::front::Front;

@@ -6,6 +6,7 @@ pub(crate) mod chain;
 pub(crate) mod close;
 pub(crate) mod commit;
 pub(crate) mod compact;
+pub(crate) mod compact_config;
 pub(crate) mod compact_plan;
 mod compact_size;
 pub(crate) mod decide;

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::engine::compact::{self, CompactionConfig, CompactionJob};
+use crate::engine::compact::{self, CompactionJob};
+use crate::engine::compact_config::CompactionConfig;
 use crate::engine::compact_plan::CompactionPlan;
 use crate::engine::snapshot::{SnapshotOptions, SnapshotReport, snapshot};
 use crate::error::Result;
