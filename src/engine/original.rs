@@ -5,6 +5,7 @@
 use crate::engine::front::Front;
 use crate::engine::shared::Engine;
 use crate::error::{Result, StoreError};
+use crate::event::position::Position;
 use crate::format::manifest::{Manifest, Replaced, SnapshotEnd};
 use crate::index::layers::Layers;
 use crate::index::view::View;
@@ -48,7 +49,7 @@ impl Original {
             (writer.tip, engine.front.last_view())
         };
         let manifest = engine.manifest.lock().clone();
-        Self::new(Arc::clone(&engine.disk), manifest, view, tip)
+        Ok(Self::new(Arc::clone(&engine.disk), manifest, view, tip))
     }
 
     /// A store that is open only for reading, as far as it is proven durable.
@@ -63,18 +64,18 @@ impl Original {
             0 => begun(&*disk, &manifest)?,
             _ => tip,
         };
-        Self::new(disk, manifest, view, tip)
+        Ok(Self::new(disk, manifest, view, tip))
     }
 
-    fn new(disk: Arc<dyn Disk>, manifest: Manifest, view: View, tip: Tip) -> Result<Self> {
+    fn new(disk: Arc<dyn Disk>, manifest: Manifest, view: View, tip: Tip) -> Self {
         let parts = parts_of(view.picture().layers, &tip);
-        Ok(Self {
+        Self {
             disk,
             manifest,
             view,
             tip,
             parts,
-        })
+        }
     }
 
     /// The ranges that compaction replaced, as the files of the parts are.
@@ -92,7 +93,7 @@ impl Original {
 
     /// Whether a copy that ended there is a beginning of this history.
     pub(crate) fn continues(&self, end: &SnapshotEnd) -> Result<bool> {
-        let place = crate::event::position::Position::new(end.position);
+        let place = Position::new(end.position);
         Ok(end.position <= self.tip.position
             && *self.view.digest_at(place)?.as_bytes() == end.digest)
     }
