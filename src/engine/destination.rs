@@ -40,14 +40,14 @@ impl Destination {
     /// `Locked` while another copy is made there or a store is open for writing, `Argument` when it is something else.
     pub(crate) fn enter(
         disk: Arc<dyn Disk>,
-        check: impl Fn(&Option<Manifest>) -> Result<()>,
+        check: impl Fn(Option<&Manifest>) -> Result<()>,
     ) -> Result<Self> {
         open::make_directory(&*disk)?;
         refuse_strangers(&*disk)?;
-        check(&read_manifest(&*disk)?)?;
+        check(read_manifest(&*disk)?.as_ref())?;
         let lock = open::take_lock(&*disk)?;
         let manifest = read_manifest(&*disk)?;
-        check(&manifest)?;
+        check(manifest.as_ref())?;
         let unfinished = read_unfinished(&*disk)?;
         let segments = Files::list(&*disk)?;
         if let (None, None, Some(name)) = (&manifest, &unfinished, segments.0.keys().next()) {

@@ -12,17 +12,17 @@ use crate::engine::open;
 use crate::engine::original::{Original, end_at};
 use crate::engine::rotate::header_after;
 use crate::engine::shared::head_of;
-use crate::engine::transfer::{Brought, Copying, Transfer, check_outside, copy_newest};
+use crate::engine::transfer::{Brought, Terms, Transfer, check_outside, copy_newest};
 use crate::error::{Result, StoreError};
 use crate::event::digest::Digest;
 use crate::event::position::Position;
 use crate::event::timestamp::Timestamp;
 use crate::format::manifest::{Lineage, Manifest};
-use crate::format::segment::{SEGMENT_PAGE_BYTES, SegmentHeader};
+use crate::format::segment::SEGMENT_PAGE_BYTES;
 use crate::io::{Clock, Disk, RealDisk, SystemClock, replace};
 use crate::log::files::segment_name;
 use crate::log::proof::{self, Cut};
-use crate::log::scan::Tip;
+use crate::log::scan::{GROUPS_START, Mark, Tip};
 use crate::options::{Control, Listening, Progress, StoreConfig, check_pace};
 use crate::sync::Arc;
 
@@ -65,8 +65,7 @@ pub enum Identity {
 pub struct RestoreOptions {
     upto: Upto,
     identity: Identity,
-    bytes_per_second: Option<u64>,
-    listening: Listening,
+    terms: Terms,
 }
 
 impl RestoreOptions {
@@ -93,14 +92,14 @@ impl RestoreOptions {
     /// Copies and proves at most this many bytes a second, at least 1; as fast as it goes by default.
     #[must_use]
     pub fn bytes_per_second(mut self, bytes: u64) -> Self {
-        self.bytes_per_second = Some(bytes);
+        self.terms.bytes_per_second = Some(bytes);
         self
     }
 
     /// Calls `callback` at the beginning, about every MiB and at the end; its answer may cancel the work.
     #[must_use]
     pub fn progress(mut self, callback: impl FnMut(Progress) -> Control + Send + 'static) -> Self {
-        self.listening = Listening::new(callback);
+        self.terms.listening = Listening::new(callback);
         self
     }
 }
@@ -183,7 +182,7 @@ fn restore_from(
     mut options: RestoreOptions,
 ) -> Result<RestoreReport> {
     let started = Instant::now();
-    check_pace(options.bytes_per_second, WORK)?;
+    check_pace(options.terms.bytes_per_second, WORK)?;
     check_outside(&*from.disk(), &*dest)?;
     let newest = || Original::read(&*open::open_read_only(from.clone())?);
     copy_newest(newest, |original| {
@@ -201,10 +200,10 @@ fn make(
     let mut destination = Destination::enter(Arc::clone(dest), |_| Ok(()))?;
     let target = target_of(&original, &destination, options.identity)?;
     destination.begin(&target, Left::IsUsable)?;
-    let how = (Copying::ReflinkOrCopy, options.bytes_per_second);
-    let transfer = Transfer::new(&original, &destination, how, &mut options.listening, WORK);
     let brought = match cut {
-        Some(cut) => transfer.run(Some(cut))?,
+        Some(cut) => {
+            Transfer::new(&original, &destination, &mut options.terms, WORK).run(Some(cut))?
+        }
         None => begin_anew(&*destination.disk, target.store_id)?,
     };
     destination.finish(&target)?;
@@ -235,7 +234,10 @@ fn cut_to(original: &mut Original, upto: Upto) -> Result<Option<Cut>> {
     original.parts.retain(|part| part.first <= last);
     let Some(part) = original.parts.last_mut() else {
         original.tip = Tip {
-            mark: Tip::before(&first_header([0; 16])).mark,
+            mark: Mark {
+                segment: 1,
+                offset: GROUPS_START,
+            },
             ..Tip::NOTHING
         };
         return Ok(None);
@@ -248,13 +250,10 @@ fn cut_to(original: &mut Original, upto: Upto) -> Result<Option<Cut>> {
     Ok(Some(cut))
 }
 
-fn first_header(store_id: [u8; 16]) -> SegmentHeader {
-    header_after(&Tip::NOTHING, store_id, SystemClock.entropy())
-}
-
 /// The first segment of a store in which nothing is.
 fn begin_anew(disk: &dyn Disk, store_id: [u8; 16]) -> Result<Brought> {
-    let mut page = first_header(store_id).encode().to_vec();
+    let header = header_after(&Tip::NOTHING, store_id, SystemClock.entropy());
+    let mut page = header.encode().to_vec();
     page.resize(SEGMENT_PAGE_BYTES, 0);
     let name = segment_name(1);
     replace(disk, &name, &page).map_err(|e| StoreError::io(format_args!("writing {name}"), e))?;
@@ -314,24 +313,21 @@ fn target_of(
 /// The histories that the restored store shares with others, each no further than it goes itself.
 fn lineage_of(original: &Original, identity: Identity) -> Vec<Lineage> {
     let end = &original.tip;
+    let shared_with = |store_id| Lineage {
+        store_id,
+        position: end.position,
+        digest: end.digest,
+    };
     let mut lineage = Vec::new();
     for earlier in &original.manifest.lineage {
         if earlier.position >= end.position {
-            lineage.push(Lineage {
-                store_id: earlier.store_id,
-                position: end.position,
-                digest: end.digest,
-            });
+            lineage.push(shared_with(earlier.store_id));
             return lineage;
         }
         lineage.push(*earlier);
     }
     if identity == Identity::Fork {
-        lineage.push(Lineage {
-            store_id: original.manifest.store_id,
-            position: end.position,
-            digest: end.digest,
-        });
+        lineage.push(shared_with(original.manifest.store_id));
     }
     lineage
 }

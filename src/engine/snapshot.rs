@@ -11,7 +11,7 @@ use crate::engine::front::Front;
 use crate::engine::open;
 use crate::engine::original::{Original, end_at};
 use crate::engine::shared::{Engine, head_of};
-use crate::engine::transfer::{Brought, Copying, Transfer, check_outside, copy_newest};
+use crate::engine::transfer::{Brought, Copying, Terms, Transfer, check_outside, copy_newest};
 use crate::error::{Result, StoreError};
 use crate::event::digest::Digest;
 use crate::event::position::Position;
@@ -45,9 +45,7 @@ const WORK: &str = "snapshot";
 /// ```
 #[derive(Debug, Default)]
 pub struct SnapshotOptions {
-    copying: Copying,
-    bytes_per_second: Option<u64>,
-    listening: Listening,
+    terms: Terms,
 }
 
 impl SnapshotOptions {
@@ -60,21 +58,21 @@ impl SnapshotOptions {
     /// How the bytes of sealed segments come to the snapshot; reflinks or copies by default.
     #[must_use]
     pub fn copying(mut self, copying: Copying) -> Self {
-        self.copying = copying;
+        self.terms.copying = copying;
         self
     }
 
     /// Copies and proves at most this many bytes a second, at least 1; as fast as it goes by default.
     #[must_use]
     pub fn bytes_per_second(mut self, bytes: u64) -> Self {
-        self.bytes_per_second = Some(bytes);
+        self.terms.bytes_per_second = Some(bytes);
         self
     }
 
     /// Calls `callback` at the beginning, about every MiB and at the end; its answer may cancel the work.
     #[must_use]
     pub fn progress(mut self, callback: impl FnMut(Progress) -> Control + Send + 'static) -> Self {
-        self.listening = Listening::new(callback);
+        self.terms.listening = Listening::new(callback);
         self
     }
 }
@@ -105,7 +103,7 @@ pub(crate) fn snapshot(
     mut options: SnapshotOptions,
 ) -> Result<SnapshotReport> {
     let started = Instant::now();
-    check_pace(options.bytes_per_second, WORK)?;
+    check_pace(options.terms.bytes_per_second, WORK)?;
     check_outside(&*front.disk, &**disk)?;
     let mut is_first = true;
     let newest = || match engine {
@@ -134,7 +132,7 @@ fn take(
     options: &mut SnapshotOptions,
     started: Instant,
 ) -> Result<SnapshotReport> {
-    let check = |manifest: &Option<Manifest>| check_same_store(original, &**disk, manifest);
+    let check = |manifest: Option<&Manifest>| check_same_store(original, &**disk, manifest);
     let mut destination = Destination::enter(Arc::clone(disk), check)?;
     if let Some(end) = check_history(original, &destination)? {
         destination.put_end(end)?;
@@ -148,9 +146,7 @@ fn take(
     };
     let left = what_is_left(original, &destination)?;
     destination.begin(&target, left)?;
-    let how = (options.copying, options.bytes_per_second);
-    let brought =
-        Transfer::new(original, &destination, how, &mut options.listening, WORK).run(None)?;
+    let brought = Transfer::new(original, &destination, &mut options.terms, WORK).run(None)?;
     destination.finish(&target)?;
     let report = report_of(original, brought, started);
     tracing::info!(
@@ -179,7 +175,7 @@ fn report_of(original: &Original, brought: Brought, started: Instant) -> Snapsho
 fn check_same_store(
     original: &Original,
     disk: &dyn Disk,
-    manifest: &Option<Manifest>,
+    manifest: Option<&Manifest>,
 ) -> Result<()> {
     match manifest {
         Some(manifest) if manifest.store_id != original.manifest.store_id => {

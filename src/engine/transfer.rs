@@ -97,15 +97,23 @@ struct Work {
     step: Step,
 }
 
+/// How files are brought, as snapshots and restores are told.
+#[derive(Debug, Default)]
+pub(crate) struct Terms {
+    pub(crate) copying: Copying,
+    pub(crate) bytes_per_second: Option<u64>,
+    pub(crate) listening: Listening,
+}
+
 /// The bringing of all files.
 pub(crate) struct Transfer<'a> {
-    pub(crate) original: &'a Original,
-    pub(crate) destination: &'a Destination,
-    pub(crate) copying: Copying,
-    pub(crate) pace: Pace,
-    pub(crate) listening: &'a mut Listening,
+    original: &'a Original,
+    destination: &'a Destination,
+    copying: Copying,
+    pace: Pace,
+    listening: &'a mut Listening,
     /// What the work is called where it is cancelled.
-    pub(crate) name: &'static str,
+    name: &'static str,
     progress: Progress,
     proven_bytes: u64,
     brought: Brought,
@@ -115,16 +123,15 @@ impl<'a> Transfer<'a> {
     pub(crate) fn new(
         original: &'a Original,
         destination: &'a Destination,
-        (copying, bytes_per_second): (Copying, Option<u64>),
-        listening: &'a mut Listening,
+        terms: &'a mut Terms,
         name: &'static str,
     ) -> Self {
         Self {
             original,
             destination,
-            copying,
-            pace: Pace::new(bytes_per_second),
-            listening,
+            copying: terms.copying,
+            pace: Pace::new(terms.bytes_per_second),
+            listening: &mut terms.listening,
             name,
             progress: Progress::default(),
             proven_bytes: 0,
