@@ -3,6 +3,7 @@
 //! Runs on the thread that calls `close` or drops the last handle.
 
 use crate::engine::shared::{Engine, poisoned};
+use crate::engine::threads;
 use crate::engine::turn::{Writer, take_turn, tell};
 use crate::engine::upkeep::Job;
 use crate::error::{Result, StoreError};
@@ -58,14 +59,14 @@ impl Engine {
         }
     }
 
-    /// Ends and joins the library's threads; a thread of the library itself is left to end alone.
+    /// Ends and joins the library's threads; one that asks for it itself, or waits for who does, is left to end alone.
     pub(crate) fn stop_threads(&self) {
         self.stopping.store(true, Ordering::Release);
         self.send(Job::Stop);
         self.wake_writer();
-        let threads: Vec<_> = self.threads.lock().drain(..).collect();
-        for thread in threads {
-            if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
+        let running: Vec<_> = self.threads.lock().drain(..).collect();
+        for thread in running {
+            if !threads::is_own(thread.thread()) && thread.join().is_err() {
                 tracing::error!("a thread of the store panicked");
             }
         }

@@ -12,6 +12,7 @@ use crate::engine::bell::Bell;
 use crate::engine::follow::Follower;
 use crate::engine::meters::Stats;
 use crate::engine::shared::{IdSource, Published};
+use crate::engine::threads;
 use crate::error::{Result, StoreError, StoreErrorKind};
 use crate::event::id::EventId;
 use crate::index::view::{Head, View};
@@ -194,8 +195,7 @@ impl Front {
         if let Feed::Running { thread, watch } = feed {
             watch.iter().for_each(|watch| watch.interrupt());
             self.bell.wake_ringer();
-            let own = thread.thread().id() == std::thread::current().id();
-            if !own && thread.join().is_err() {
+            if !threads::is_own(thread.thread()) && thread.join().is_err() {
                 tracing::error!("the feed's thread panicked");
             }
         }

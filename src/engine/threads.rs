@@ -1,7 +1,10 @@
 //! A few threads of lower priority that share a piece of upkeep, and end with it.
+//!
+//! They may run code of the caller's, which may even close the store: whoever waits for them must not be waited for then.
 
+use std::cell::Cell;
 use std::panic::resume_unwind;
-use std::thread::{Builder, Scope, ScopedJoinHandle};
+use std::thread::{Builder, Scope, ScopedJoinHandle, Thread, ThreadId, current, panicking};
 
 use crate::error::{Result, StoreError};
 use crate::io::lower_priority;
@@ -9,6 +12,16 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// One has the processor while the other waits for the disk.
 const THREADS: usize = 2;
+
+thread_local! {
+    /// Who waits for this thread, or for the one that does; none where `start` did not start it.
+    static WAITS_FOR_THIS: Cell<Option<ThreadId>> = const { Cell::new(None) };
+}
+
+/// Whether `thread` is the one that asks, or ends only after it.
+pub(super) fn is_own(thread: &Thread) -> bool {
+    thread.id() == current().id() || WAITS_FOR_THIS.get() == Some(thread.id())
+}
 
 /// Starts `work` on the threads `name-1` and `name-2`, as far as there are so many items; on the first alone where no second
 /// is to be had.
@@ -19,6 +32,8 @@ pub(super) fn start<'scope, T: Send + 'scope>(
     work: impl Fn() -> T + Clone + Send + 'scope,
 ) -> Result<Vec<ScopedJoinHandle<'scope, T>>> {
     let mut threads = Vec::with_capacity(THREADS);
+    // One that was started like this itself is waited for by a thread of the store, and that one counts.
+    let waits = WAITS_FOR_THIS.get().unwrap_or_else(|| current().id());
     for number in 1..=THREADS.min(items) {
         let name = format!("{name}-{number}");
         let work = work.clone();
@@ -26,6 +41,7 @@ pub(super) fn start<'scope, T: Send + 'scope>(
             .name(name.clone())
             .spawn_scoped(scope, move || {
                 lower_priority();
+                WAITS_FOR_THIS.set(Some(waits));
                 work()
             });
         match started {
@@ -44,7 +60,22 @@ pub(super) fn start<'scope, T: Send + 'scope>(
     Ok(threads)
 }
 
-/// What each of the items gives, in their order, worked out on threads that each have a worker. The first error ends all.
+/// Leaves nothing to do when the thread that has it panics.
+struct EndsAll<'a> {
+    next: &'a AtomicUsize,
+    end: usize,
+}
+
+impl Drop for EndsAll<'_> {
+    fn drop(&mut self) {
+        if panicking() {
+            self.next.store(self.end, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What each of the items gives, in their order, worked out on threads that each have a worker. The first error or panic
+/// ends all.
 pub(super) fn work_out<T: Sync, R: Send, W: FnMut(&T) -> Result<R>>(
     name: &str,
     items: &[T],
@@ -53,6 +84,10 @@ pub(super) fn work_out<T: Sync, R: Send, W: FnMut(&T) -> Result<R>>(
     // Publishes nothing but itself: the first item that nobody has begun.
     let next = AtomicUsize::new(0);
     let work = || {
+        let _ends_all = EndsAll {
+            next: &next,
+            end: items.len(),
+        };
         let (mut worker, mut done) = (worker(), Vec::new());
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
@@ -81,6 +116,7 @@ pub(super) fn work_out<T: Sync, R: Send, W: FnMut(&T) -> Result<R>>(
 mod tests {
     use super::*;
     use crate::error::StoreErrorKind;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::time::Duration;
 
     #[test]
@@ -115,13 +151,22 @@ mod tests {
         assert!(calls.into_inner() < 1_000);
     }
 
+    /// The others went through all that was left before the caller was told.
     #[test]
-    #[should_panic(expected = "seven")]
-    fn a_panic_reaches_the_caller() {
-        let panics = |item: &u32| match item {
-            7 => panic!("seven"),
-            _ => Ok(()),
+    fn a_panic_ends_all_and_reaches_the_caller() {
+        let calls = AtomicUsize::new(0);
+        let items: Vec<usize> = (0..10_000).collect();
+        let panics = |item: &usize| {
+            calls.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_micros(100));
+            match item {
+                7 => panic!("seven"),
+                _ => Ok(()),
+            }
         };
-        let _ = work_out("quipu-test", &[1, 7, 3], || panics);
+        let all = AssertUnwindSafe(|| work_out("quipu-test", &items, || panics));
+        let panic = catch_unwind(all).unwrap_err();
+        assert_eq!(panic.downcast_ref(), Some(&"seven"));
+        assert!(calls.into_inner() < 1_000);
     }
 }

@@ -8,8 +8,9 @@ use quipu::{
     RetentionPredicate,
 };
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 fn memory() -> Arc<dyn Disk> {
     Arc::new(MemoryDisk::new())
@@ -280,6 +281,58 @@ fn a_predicate_of_the_callers_own_decides_and_may_fail() {
     assert_eq!(done.events_removed + left, 80);
     assert!(left < 20, "only the newest segment keeps them");
     assert_eq!(store.revision("order:7").unwrap(), 80);
+}
+
+/// Has the last handle to the store that asks it, and lets it go when it is first asked; with dry runs between, has the
+/// innermost do so.
+#[derive(Debug)]
+struct Closes {
+    store: Mutex<Option<Store>>,
+    dry_runs: usize,
+    done: mpsc::Sender<()>,
+}
+
+impl RetentionPredicate for Closes {
+    fn may_go(&self, _: &EventRef<'_>, _: &RetentionMoment<'_>) -> Result<bool> {
+        let Some(store) = self.store.lock().unwrap().take() else {
+            return Ok(true);
+        };
+        match self.dry_runs.checked_sub(1) {
+            Some(dry_runs) => {
+                let inner = Self {
+                    store: Mutex::new(Some(store.clone())),
+                    dry_runs,
+                    done: self.done.clone(),
+                };
+                let outcome = store.plan_compaction(&CompactionConfig::new().remove(inner));
+                assert_eq!(kind_of(outcome), StoreErrorKind::Closed);
+            }
+            None => {
+                store.close().unwrap();
+                self.done.send(()).unwrap();
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Those who ask are waited for by the thread that compacts. Closing waited for that one, and never ended.
+#[test]
+fn a_predicate_may_close_the_store_that_asks_it() {
+    for dry_runs in [0, 1] {
+        let store = filled(&memory());
+        let (done, closed) = mpsc::channel();
+        let closes = Closes {
+            store: Mutex::new(Some(store.clone())),
+            dry_runs,
+            done,
+        };
+        let job = store.compact(CompactionConfig::new().remove(closes));
+        drop(store);
+        let closed = closed.recv_timeout(Duration::from_secs(20));
+        closed.expect("it waits for itself");
+        assert_eq!(kind_of(job.unwrap().wait()), StoreErrorKind::Closed);
+    }
 }
 
 #[test]
