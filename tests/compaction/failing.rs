@@ -4,6 +4,7 @@ use crate::shop::{self, compact, filled, found, no_views};
 use crate::support::disk::TestDisk;
 use crate::support::power::Image;
 use crate::support::ruled::{Call, Op, Ruled};
+use crate::support::stopped::on_purpose;
 use quipu::io::{Disk, MemoryDisk};
 use quipu::prelude::*;
 use std::io;
@@ -71,7 +72,7 @@ fn a_disk_that_fails_under_one_thread_ends_all_of_them() {
     for nth in [1, 3, 8, 12] {
         let fails = nth_write(nth);
         let (disk, store) = ruled(&image, move |call| match fails(call) {
-            true => Err(io::Error::other("it fails on purpose")),
+            true => Err(on_purpose()),
             false => Ok(()),
         });
         assert_goes_on(disk, store, StoreErrorKind::Io);
@@ -127,7 +128,7 @@ fn a_call_that_fails_or_panics_at_any_step_costs_no_more_than_that_compaction() 
                     return Ok(());
                 }
                 assert!(!panics, "it panics on purpose");
-                Err(io::Error::other("it fails on purpose"))
+                Err(on_purpose())
             });
             let before = found(&store.view(), Query::kind(shop::PLACED));
             let reader = StoreConfig::on_disk(Arc::new(disk.clone()));

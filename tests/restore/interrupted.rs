@@ -2,14 +2,14 @@
 
 use crate::support::dice::Dice;
 use crate::support::files;
-use crate::support::power::{Image, Keep, PowerDisk};
+use crate::support::power::{Image, PowerDisk};
 use crate::support::ruled::{Op, Ruled};
 use crate::support::script;
+use crate::support::stopped::{cut_everywhere, fail_everywhere, on_purpose, without_manifest};
 use crate::{assert_same, grow, opened, restore_into, restored, upto};
 use quipu::Identity;
 use quipu::io::MemoryDisk;
 use quipu::prelude::*;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
@@ -58,55 +58,22 @@ pub(super) fn check(
 #[test]
 fn a_power_cut_at_any_call_of_a_restore_leaves_nothing_or_all() {
     for identity in [Identity::SameStore, Identity::Fork] {
-        let power = PowerDisk::new(true);
         let from = Arc::new(original());
-        let (disk, held, calls) = (power.clone(), Arc::clone(&from), AtomicU64::new(0));
-        let ruled = Ruled::new(power, move |call| {
-            if call.op.changes() {
-                let number = calls.fetch_add(1, SeqCst);
-                let mut dice = Dice::new(33 ^ number << 20);
-                for keep in [Keep::Nothing, Keep::Everything, Keep::Some] {
-                    let image = disk.cut(keep, &mut dice);
-                    check(
-                        &image,
-                        &held,
-                        identity,
-                        &format!("{keep:?} before call {number}, {call:?}"),
-                    );
-                }
-            }
-            Ok(())
+        let held = Arc::clone(&from);
+        let cut = cut_everywhere(PowerDisk::new(true), 33, move |image, what| {
+            check(image, &held, identity, what);
         });
-        restore_into(&from.0, &ruled, upto(PLACE), identity).unwrap();
+        restore_into(&from.0, &cut, upto(PLACE), identity).unwrap();
     }
 }
 
 #[test]
 fn any_call_of_a_restore_may_fail() {
     let from = original();
-    for failing in 0.. {
-        let dest = MemoryDisk::new();
-        let calls = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&calls);
-        let ruled = Ruled::new(dest.clone(), move |_| {
-            match counted.fetch_add(1, SeqCst) == failing {
-                true => Err(io::Error::other("it fails on purpose")),
-                false => Ok(()),
-            }
-        });
-        let result = restore_into(&from.0, &ruled, upto(PLACE), Identity::Fork);
-        check(
-            &Image::of(&dest),
-            &from,
-            Identity::Fork,
-            &format!("call {failing} failed"),
-        );
-        match result {
-            Err(error) => assert_eq!(error.kind(), StoreErrorKind::Io, "{failing}: {error}"),
-            Ok(_) if calls.load(SeqCst) > failing => {}
-            Ok(_) => return,
-        }
-    }
+    let work = |disk: &Ruled| restore_into(&from.0, disk, upto(PLACE), Identity::Fork);
+    fail_everywhere(&Image::default(), work, |left, what| {
+        check(left, &from, Identity::Fork, what);
+    });
 }
 
 #[test]
@@ -116,7 +83,7 @@ fn what_was_interrupted_is_gone_on_with_only_by_the_same_restore() {
     let count = Arc::new(AtomicU64::new(0));
     let ruled = Ruled::new(dest.clone(), move |call| {
         match call.op == Op::Rename && count.fetch_add(1, SeqCst) == 2 {
-            true => Err(io::Error::other("it fails on purpose")),
+            true => Err(on_purpose()),
             false => Ok(()),
         }
     });
@@ -140,11 +107,8 @@ fn a_fork_does_not_go_on_with_a_restore_that_keeps_the_id() {
         (Identity::Fork, Identity::SameStore),
     ] {
         let dest = MemoryDisk::new();
-        let ruled = Ruled::new(dest.clone(), |call| match call.name {
-            "manifest.tmp" => Err(io::Error::other("it fails on purpose")),
-            _ => Ok(()),
-        });
-        restore_into(&branch, &ruled, upto(30), begun).unwrap_err();
+        let stopped = without_manifest(dest.clone());
+        restore_into(&branch, &stopped, upto(30), begun).unwrap_err();
         let error = restore_into(&branch, &dest, upto(30), other).unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Argument, "{error}");
         restore_into(&branch, &dest, upto(30), begun).unwrap();

@@ -1,9 +1,9 @@
 //! Snapshots of stores that compaction wrote anew: before, between and meanwhile.
 
-use crate::support::dice::Dice;
 use crate::support::files;
-use crate::support::power::{Image, Keep, PowerDisk};
+use crate::support::power::{Image, PowerDisk};
 use crate::support::ruled::{Op, Ruled};
+use crate::support::stopped::{cut_everywhere, without_manifest};
 use crate::{KIND, append, assert_prefix, fill_segment, opened, read_only, snapshot, taken};
 use quipu::io::{Disk, MemoryDisk};
 use quipu::prelude::*;
@@ -125,21 +125,9 @@ fn a_power_cut_while_replaced_files_come_leaves_the_earlier_snapshot_or_the_new(
     snapshot(&store, &power);
     compact(&store);
     fill_segment(&store);
-    let (disk, held, calls) = (power.clone(), store.clone(), AtomicU64::new(0));
-    let ruled = Ruled::new(power, move |call| {
-        if call.op.changes() {
-            let number = calls.fetch_add(1, SeqCst);
-            let mut dice = Dice::new(number << 20);
-            let keep = [Keep::Nothing, Keep::Everything, Keep::Some][dice.below(3)];
-            check(
-                &disk.cut(keep, &mut dice),
-                &held,
-                &format!("{keep:?} before call {number}, {call:?}"),
-            );
-        }
-        Ok(())
-    });
-    snapshot(&store, &ruled);
+    let held = store.clone();
+    let cut = cut_everywhere(power, 4, move |image, what| check(image, &held, what));
+    snapshot(&store, &cut);
 }
 
 #[test]
@@ -222,11 +210,7 @@ fn an_interrupted_attempt_goes_on_where_the_earlier_end_was_replaced() {
     let gone = Retention::query(Region::all().positions(..=2));
     let config = CompactionConfig::new().remove(gone).merge_below(0);
     store.compact(config).unwrap().wait().unwrap();
-    let failing = Ruled::new(dest.clone(), |call| match call.name {
-        "manifest.tmp" => Err(std::io::Error::other("it fails on purpose")),
-        _ => Ok(()),
-    });
-    taken(&store, &failing).unwrap_err();
+    taken(&store, &without_manifest(dest.clone())).unwrap_err();
     assert_eq!(replacements(&dest).len(), 1);
     let report = snapshot(&store, &dest);
     assert!(report.kept_bytes > 0, "{report:?}");

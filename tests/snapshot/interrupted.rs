@@ -1,16 +1,14 @@
 //! A snapshot that is stopped at any call to its disk: the directory holds the earlier one or the new one, whole, and the
 //! next attempt goes on.
 
-use crate::support::dice::Dice;
 use crate::support::files;
-use crate::support::power::{Image, Keep, PowerDisk};
+use crate::support::power::{Image, PowerDisk};
 use crate::support::ruled::Ruled;
+use crate::support::stopped::{cut_everywhere, fail_everywhere, without_manifest};
 use crate::{append, assert_prefix, fill_segment, opened, read_only, snapshot, taken};
 use quipu::io::{Disk, MemoryDisk};
 use quipu::prelude::*;
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// What a directory may hold: the head of an earlier snapshot, if there is one, or that of the new one.
 pub(super) struct May {
@@ -84,25 +82,12 @@ pub(super) fn store_with_earlier(
     May { store, earlier }
 }
 
-fn cut_everywhere(seed: u64, before: Before) {
+fn cut_in(before: Before, seed: u64) {
     let power = PowerDisk::new(true);
     let may = Arc::new(store_with_earlier(MemoryDisk::new(), before, &power));
-    let (disk, held, calls) = (power.clone(), Arc::clone(&may), AtomicU64::new(0));
-    let ruled = Ruled::new(power, move |call| {
-        if call.op.changes() {
-            let number = calls.fetch_add(1, SeqCst);
-            let mut dice = Dice::new(seed ^ number << 20);
-            for keep in [Keep::Nothing, Keep::Everything, Keep::Some] {
-                let image = disk.cut(keep, &mut dice);
-                held.check(
-                    &image,
-                    &format!("seed {seed}, cut {keep:?} before call {number}, {call:?}"),
-                );
-            }
-        }
-        Ok(())
-    });
-    snapshot(&may.store, &ruled);
+    let held = Arc::clone(&may);
+    let cut = cut_everywhere(power, seed, move |image, what| held.check(image, what));
+    snapshot(&may.store, &cut);
 }
 
 #[test]
@@ -110,11 +95,7 @@ fn a_half_copy_says_what_it_is_and_what_to_do() {
     let store = opened(MemoryDisk::new()).unwrap();
     append(&store, 20, 1000);
     let dest = MemoryDisk::new();
-    let ruled = Ruled::new(dest.clone(), |call| match call.name {
-        "manifest.tmp" => Err(io::Error::other("it fails on purpose")),
-        _ => Ok(()),
-    });
-    taken(&store, &ruled).unwrap_err();
+    taken(&store, &without_manifest(dest.clone())).unwrap_err();
     let asked = [
         (read_only(dest.clone()), StoreErrorKind::NotFound),
         (opened(dest.clone()), StoreErrorKind::Argument),
@@ -137,50 +118,31 @@ fn a_half_copy_says_what_it_is_and_what_to_do() {
 
 #[test]
 fn a_power_cut_at_any_call_of_a_first_snapshot_leaves_nothing_or_all() {
-    cut_everywhere(1, Before::Nothing);
+    cut_in(Before::Nothing, 1);
 }
 
 #[test]
 fn a_power_cut_at_any_call_of_a_later_snapshot_leaves_the_earlier_one_or_the_new() {
-    cut_everywhere(2, Before::Snapshot);
-    cut_everywhere(3, Before::Opened);
+    cut_in(Before::Snapshot, 2);
+    cut_in(Before::Opened, 3);
 }
 
-fn fail_everywhere(before: Before) {
+fn fail_in(before: Before) {
     let power = PowerDisk::new(true);
     let may = store_with_earlier(MemoryDisk::new(), before, &power);
-    let base = Image::of(&power);
-    for failing in 0.. {
-        let dest = base.disk();
-        let calls = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&calls);
-        let ruled = Ruled::new(dest.clone(), move |_| {
-            match counted.fetch_add(1, SeqCst) == failing {
-                true => Err(io::Error::other("it fails on purpose")),
-                false => Ok(()),
-            }
-        });
-        let result = taken(&may.store, &ruled);
-        let what = format!("call {failing} failed");
-        may.check(&Image::of(&dest), &what);
-        match result {
-            Err(error) => assert_eq!(error.kind(), StoreErrorKind::Io, "{what}: {error}"),
-            // What may fail, such as sharing the bytes, does not stop it.
-            Ok(_) if calls.load(SeqCst) > failing => {}
-            Ok(_) => return,
-        }
-    }
+    let work = |disk: &Ruled| taken(&may.store, disk);
+    fail_everywhere(&Image::of(&power), work, |left, what| may.check(left, what));
 }
 
 #[test]
 fn any_call_of_a_first_snapshot_may_fail() {
-    fail_everywhere(Before::Nothing);
+    fail_in(Before::Nothing);
 }
 
 #[test]
 fn any_call_of_a_later_snapshot_may_fail() {
-    fail_everywhere(Before::Snapshot);
-    fail_everywhere(Before::Opened);
+    fail_in(Before::Snapshot);
+    fail_in(Before::Opened);
 }
 
 /// Two branches of one store, whose later segments have the same lengths: an interrupted snapshot of one of them must not
@@ -212,11 +174,7 @@ fn what_another_branch_left_is_taken_away() {
         let files = Image::of(disk).files.into_iter();
         files.map(|(name, bytes)| (name, bytes.len())).collect()
     };
-    let ruled = Ruled::new(dest.clone(), |call| match call.name {
-        "manifest.tmp" => Err(io::Error::other("it fails on purpose")),
-        _ => Ok(()),
-    });
-    taken(&twin, &ruled).unwrap_err();
+    taken(&twin, &without_manifest(dest.clone())).unwrap_err();
     let left = lengths(&dest);
     assert!(
         left.iter()

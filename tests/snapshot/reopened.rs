@@ -2,11 +2,11 @@
 
 use crate::support::power::Image;
 use crate::support::ruled::Ruled;
+use crate::support::stopped::on_purpose;
 use crate::{append, assert_prefix, fill_segment, opened, read_only, snapshot, taken};
 use quipu::io::{Disk, MemoryDisk};
 use quipu::prelude::*;
 use quipu::{CompactionConfig, Identity, RestoreOptions, Retention};
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
@@ -151,7 +151,7 @@ fn one_that_was_compacted_for_itself_gets_the_files_of_the_store() {
     let fails = AtomicBool::new(true);
     let store = opened(Ruled::new(disk.clone(), move |call| {
         match call.name.ends_with(".seg.tmp") && fails.swap(false, SeqCst) {
-            true => Err(io::Error::other("it fails on purpose")),
+            true => Err(on_purpose()),
             false => Ok(()),
         }
     }));

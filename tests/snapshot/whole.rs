@@ -7,7 +7,7 @@ use crate::{append, assert_prefix, fill_segment, opened, read_only, snapshot, ta
 use quipu::io::{Access, Disk, MemoryDisk, RealDisk};
 use quipu::prelude::*;
 use quipu::{Control, Copying, RestoreOptions, SnapshotOptions};
-use std::hash::{Hash, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -28,27 +28,16 @@ fn is_refused(store: &Store, dest: &(impl Disk + Clone + 'static), kind: StoreEr
     assert_eq!(error.kind(), kind, "{error}");
 }
 
-/// The names of all files, with lengths and hashes of their bytes.
+/// The names of all files but the lock, with lengths and hashes of their bytes.
 fn bytes_of(disk: &dyn Disk) -> Vec<(String, usize, u64)> {
-    let mut files = Vec::new();
-    for (dir, before) in [("", ""), ("segments", "segments/")] {
-        for entry in disk.list(dir).unwrap_or_default() {
-            if !entry.is_file || entry.name == "lock" {
-                continue;
-            }
-            let name = format!("{before}{}", entry.name);
-            let file = disk.open(&name, Access::Read).unwrap();
-            let mut bytes = vec![0; usize::try_from(entry.bytes).unwrap()];
-            let mut read = 0;
-            while read < bytes.len() {
-                read += file.read_at(&mut bytes[read..], read as u64).unwrap();
-            }
-            let mut hasher = std::hash::DefaultHasher::new();
-            bytes.hash(&mut hasher);
-            files.push((name, bytes.len(), hasher.finish()));
-        }
-    }
-    files
+    let files = Image::of(disk).files.into_iter();
+    let files = files.filter(|(name, _)| name != "lock");
+    let told = files.map(|(name, bytes)| {
+        let mut hasher = DefaultHasher::new();
+        bytes.hash(&mut hasher);
+        (name, bytes.len(), hasher.finish())
+    });
+    told.collect()
 }
 
 #[test]

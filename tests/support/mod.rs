@@ -14,4 +14,5 @@ pub(crate) mod places;
 pub(crate) mod power;
 pub(crate) mod ruled;
 pub(crate) mod script;
+pub(crate) mod stopped;
 pub(crate) mod times;
