@@ -41,7 +41,8 @@ pub enum StoreErrorKind {
     OutcomeUnknown,
     /// A payload could not be encoded or decoded.
     Payload,
-    /// The caller's own progress callback stopped the work; start it again.
+    /// The caller stopped the work, by its progress callback or by [`CompactionJob::cancel`](crate::CompactionJob::cancel);
+    /// start it again.
     Cancelled,
     /// The operating system refused; the source has its error.
     Io,

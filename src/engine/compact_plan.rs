@@ -101,7 +101,11 @@ impl CompactionPlan {
 impl fmt::Display for CompactionPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() {
-            return write!(f, "nothing to do in {} files", self.files_before);
+            return write!(
+                f,
+                "nothing to do in {} sealed files; the newest segment's turn comes once it is full",
+                self.files_before
+            );
         }
         writeln!(
             f,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 
 use crate::engine::chain;
-use crate::engine::open;
+use crate::engine::open::{self, LockFor};
 use crate::error::{Result, StoreError};
 use crate::format::manifest::{Manifest, SnapshotEnd};
 use crate::io::{Disk, DiskLock, replace};
@@ -45,7 +45,7 @@ impl Destination {
         open::make_directory(&*disk)?;
         refuse_strangers(&*disk)?;
         check(read_manifest(&*disk)?.as_ref())?;
-        let lock = open::take_lock(&*disk)?;
+        let lock = open::take_lock(&*disk, LockFor::Copying)?;
         let manifest = read_manifest(&*disk)?;
         check(manifest.as_ref())?;
         let unfinished = read_unfinished(&*disk)?;

@@ -34,7 +34,7 @@ pub(crate) fn open(config: StoreConfig) -> Result<Arc<Engine>> {
     config.check()?;
     let disk = config.disk();
     prepare(&*disk)?;
-    let lock = take_lock(&*disk)?;
+    let lock = take_lock(&*disk, LockFor::Writing)?;
     let manifest = match read_manifest(&*disk)? {
         Some(manifest) => manifest,
         None => create(&*disk, &config)?,
@@ -128,16 +128,26 @@ fn refuse_strangers(disk: &dyn Disk) -> Result<()> {
     )))
 }
 
-pub(crate) fn take_lock(disk: &dyn Disk) -> Result<Box<dyn DiskLock>> {
+/// What a directory is locked for, and so what to do when another has it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LockFor {
+    Writing,
+    Copying,
+}
+
+pub(crate) fn take_lock(disk: &dyn Disk, purpose: LockFor) -> Result<Box<dyn DiskLock>> {
     disk.lock(std::process::id()).map_err(|error| match error {
         LockError::Held { owner } => {
-            let (who, advice) = match owner {
-                Some(own) if own == std::process::id() => (
-                    format!("process {own}, this one"),
-                    "clone the handle that has it",
-                ),
-                Some(other) => (format!("process {other}"), "close it there first"),
-                None => ("another process".to_owned(), "close it there first"),
+            let is_own = owner == Some(std::process::id());
+            let who = match owner {
+                Some(own) if is_own => format!("process {own}, this one"),
+                Some(other) => format!("process {other}"),
+                None => "another process".to_owned(),
+            };
+            let advice = match purpose {
+                LockFor::Copying => "name another directory, or wait until it is free",
+                LockFor::Writing if is_own => "clone the handle that has it",
+                LockFor::Writing => "close it there first",
             };
             StoreError::locked(format!(
                 "{} is open for writing already, by {who}; {advice}",

@@ -116,7 +116,7 @@ pub struct RestoreReport {
     pub copied_bytes: u64,
     /// Bytes of files that are shared with the original: reflinks.
     pub shared_bytes: u64,
-    /// Bytes of files that an earlier attempt had left.
+    /// Bytes that an earlier attempt had left there.
     pub kept_bytes: u64,
     /// How long it took.
     pub took: Duration,
@@ -268,12 +268,12 @@ fn target_of(
 ) -> Result<Manifest> {
     let refused = |what: &str| {
         Err(StoreError::argument(format!(
-            "{} holds {what}; name an empty directory",
+            "{} holds {what}",
             destination.disk.describe()
         )))
     };
     if destination.manifest.is_some() {
-        return refused("a store already");
+        return refused("a store already; name an empty directory");
     }
     let target = Manifest {
         generation: 1,
@@ -301,7 +301,9 @@ fn target_of(
         || unfinished.lineage != target.lineage
         || !goes_on
     {
-        return refused("an unfinished copy of something else");
+        return refused(
+            "an unfinished copy of something else; ask for the same restore again, or name an empty directory",
+        );
     }
     Ok(Manifest {
         store_id: unfinished.store_id,

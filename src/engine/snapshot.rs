@@ -89,7 +89,7 @@ pub struct SnapshotReport {
     pub copied_bytes: u64,
     /// Bytes of files that are shared with the store: reflinks and hard links.
     pub shared_bytes: u64,
-    /// Bytes of files that an earlier snapshot or attempt had left.
+    /// Bytes that an earlier snapshot or attempt had left there.
     pub kept_bytes: u64,
     /// How long it took.
     pub took: Duration,

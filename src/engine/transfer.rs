@@ -270,6 +270,7 @@ impl<'a> Transfer<'a> {
         let tip = match &work.step {
             Step::Grow { from } => {
                 self.grow(work, &name, from.mark.offset)?;
+                self.brought.kept_bytes += from.mark.offset;
                 self.prove(work, &name, *from)?
             }
             Step::Bring { .. } => {

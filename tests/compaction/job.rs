@@ -380,3 +380,12 @@ fn payload_bytes(view: &View) -> usize {
         .map(|event| event.unwrap().payload_bytes().unwrap().len())
         .sum()
 }
+
+/// Who tries a retention on a small store had "nothing to do in 0 files" for an answer.
+#[test]
+fn a_plan_of_one_segment_says_why_there_is_nothing_to_do() {
+    let store = Store::in_memory().unwrap();
+    fill(&store, 100);
+    let plan = store.plan_compaction(&no_views()).unwrap().to_string();
+    assert!(plan.contains("once it is full"), "{plan}");
+}

@@ -91,6 +91,10 @@ fn what_was_interrupted_is_gone_on_with_only_by_the_same_restore() {
     for (place, identity) in [(PLACE, Identity::SameStore), (10, Identity::Fork)] {
         let error = restore_into(&from.0, &dest, upto(place), identity).unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Argument, "{error}");
+        assert!(
+            error.to_string().contains("ask for the same restore again"),
+            "{error}"
+        );
     }
     let report = restore_into(&from.0, &dest, upto(PLACE), Identity::Fork).unwrap();
     assert!(report.kept_bytes > 0, "{report:?}");

@@ -99,9 +99,11 @@ fn an_earlier_snapshot_gets_only_what_is_new() {
     let grown = store.stats().log_bytes;
     let second = snapshot(&store, &dest);
     assert!((1000..2000).contains(&second.copied_bytes), "{second:?}");
+    assert_eq!(second.kept_bytes, first.copied_bytes);
     assert_prefix(&read_only(dest.clone()).unwrap(), &store);
     let third = snapshot(&store, &dest);
     assert_eq!((third.copied_bytes, third.position), (0, second.position));
+    assert_eq!(third.kept_bytes, second.kept_bytes + second.copied_bytes);
     assert_eq!(store.stats().log_bytes, grown);
     for _ in 0..3 {
         fill_segment(&store);
@@ -237,6 +239,10 @@ fn two_snapshots_into_one_directory_do_not_mix() {
         if call.op == Op::Rename && reached.fetch_add(1, SeqCst) == 1 {
             let error = taken(&again, &inner).unwrap_err();
             assert_eq!(error.kind(), StoreErrorKind::Locked, "{error}");
+            assert!(
+                error.to_string().contains("wait until it is free"),
+                "{error}"
+            );
             *seen.lock().unwrap() += 1;
         }
         Ok(())
