@@ -11,11 +11,11 @@ use crate::engine::chain;
 use crate::engine::open::{self, LockFor};
 use crate::error::{Result, StoreError};
 use crate::format::manifest::{Manifest, SnapshotEnd};
-use crate::io::{Disk, DiskLock, replace};
+use crate::io::{Disk, DiskLock};
 use crate::log::apply;
 use crate::log::files::{
     CHECKPOINT, HINT, LOCK, MANIFEST, SEGMENTS, SegmentFile, UNFINISHED, decode_error,
-    read_manifest, read_small, write_manifest,
+    read_manifest, read_small, write_manifest, write_manifest_as,
 };
 use crate::log::look;
 use crate::log::plan;
@@ -121,7 +121,7 @@ impl Destination {
             apply::remove_segments(&*self.disk, |file| !named(file))?;
             self.segments = Files::list(&*self.disk)?;
         }
-        replace(&*self.disk, UNFINISHED, &target.encode()).map_err(fail)
+        write_manifest_as(&*self.disk, UNFINISHED, target)
     }
 
     /// The length of a segment file that is there under its own name.

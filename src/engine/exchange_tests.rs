@@ -13,9 +13,9 @@ use crate::error::{Result, StoreErrorKind};
 use crate::event::query::Query;
 use crate::format::checkpoint::SealedEntry;
 use crate::format::golden::Random;
-use crate::format::manifest::Replaced;
+use crate::format::manifest::{MAX_GENERATION, Manifest, Replaced};
 use crate::io::{Disk, MemoryDisk};
-use crate::log::files::{SEGMENTS, SegmentFile, read_manifest};
+use crate::log::files::{SEGMENTS, SegmentFile, read_manifest, write_manifest};
 use crate::log::merged::merge;
 use crate::options::{MIN_SEGMENT_BYTES, StoreConfig};
 use crate::sync::Arc;
@@ -69,6 +69,24 @@ fn filled(sealed: u64) -> (Small, Arc<Engine>) {
     small.fill(&engine, sealed + 1);
     settle(&engine, usize::try_from(sealed).unwrap());
     (small, engine)
+}
+
+/// A manifest that named the highest number of all made the next one overflow.
+#[test]
+fn where_generations_end_nothing_is_exchanged_and_the_store_stays_whole() {
+    let (small, engine) = filled(3);
+    engine.close().unwrap();
+    let last = Manifest {
+        generation: MAX_GENERATION,
+        ..read_manifest(&small.disk).unwrap().unwrap()
+    };
+    write_manifest(&small.disk, &last).unwrap();
+    let engine = small.open();
+    let error = replace(&engine, 1, 2).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
+    small.check(&engine.front.last_view());
+    engine.close().unwrap();
+    small.check_everywhere(&small.open());
 }
 
 #[test]

@@ -15,6 +15,8 @@ const REPLACED_BYTES: u64 = 24;
 const LINEAGE_BYTES: u64 = 56;
 const END_BYTES: u64 = 80;
 const CHECKSUM_BYTES: u64 = 4;
+/// No store writes so many manifests and files; what counts on from here does not overflow.
+pub(crate) const MAX_GENERATION: u64 = u64::MAX / 2;
 
 /// A range of segments that compaction wrote anew into one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,17 +192,22 @@ impl Manifest {
         })
     }
 
-    fn check(&self) -> Result<(), DecodeError> {
+    /// Whether its numbers can be; one that is written without would not be read again.
+    pub(crate) fn check(&self) -> Result<(), DecodeError> {
+        let generations = 1..=MAX_GENERATION;
         let mut before = 0;
         for range in &self.replaced {
-            let sound = before < range.first && range.first <= range.last && range.generation > 0;
+            let sound = before < range.first
+                && range.first <= range.last
+                && generations.contains(&range.generation);
             // What comes next has a number too.
             if !sound || range.last == u64::MAX {
                 return Err(DecodeError::Corrupt("a replaced range is out of range"));
             }
             before = range.last;
         }
-        if self.generation == 0 || self.end.is_some_and(|end| end.segment < before.max(1)) {
+        let sound = generations.contains(&self.generation);
+        if !sound || self.end.is_some_and(|end| end.segment < before.max(1)) {
             return Err(DecodeError::Corrupt(
                 "the manifest's numbers are out of range",
             ));
@@ -373,6 +380,7 @@ mod tests {
             vec![range(0, 2, 1)],
             vec![range(3, 2, 1)],
             vec![range(1, 2, 0)],
+            vec![range(1, 2, MAX_GENERATION + 1)],
             vec![range(1, 2, 1), range(2, 3, 2)],
             vec![range(3, 3, 1), range(1, 2, 2)],
             vec![range(1, u64::MAX, 1)],
@@ -381,7 +389,10 @@ mod tests {
         ] {
             assert!(!read(bad.clone(), 7), "{bad:?}");
         }
-        assert!(!read(Vec::new(), 0), "a manifest that was never written");
+        assert!(read(vec![range(1, 2, MAX_GENERATION)], MAX_GENERATION));
+        for generation in [0, MAX_GENERATION + 1, u64::MAX] {
+            assert!(!read(Vec::new(), generation), "{generation}");
+        }
     }
 
     #[test]

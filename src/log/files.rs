@@ -198,8 +198,14 @@ pub(crate) fn read_manifest(disk: &dyn Disk) -> Result<Option<Manifest>> {
 }
 
 pub(crate) fn write_manifest(disk: &dyn Disk, manifest: &Manifest) -> Result<()> {
-    replace(disk, MANIFEST, &manifest.encode())
-        .map_err(|e| StoreError::io(format_args!("writing {MANIFEST}"), e))
+    write_manifest_as(disk, MANIFEST, manifest)
+}
+
+/// Writes a manifest under a name; one that could not be read again is refused.
+pub(crate) fn write_manifest_as(disk: &dyn Disk, name: &str, manifest: &Manifest) -> Result<()> {
+    manifest.check().map_err(|e| decode_error(name, 0, &e))?;
+    replace(disk, name, &manifest.encode())
+        .map_err(|e| StoreError::io(format_args!("writing {name}"), e))
 }
 
 /// What the hint says; `None`, with a warning, when there is none or no slot of it is valid.
