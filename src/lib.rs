@@ -118,6 +118,16 @@ struct ReadmeDoctests;
 #[doc = include_str!("../docs/backup.md")]
 struct BackupDoctests;
 
+/// The examples of the page compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/compaction.md")]
+struct CompactionDoctests;
+
+/// The example of the page compiles and runs.
+#[cfg(all(doctest, feature = "metrics"))]
+#[doc = include_str!("../docs/metrics.md")]
+struct MetricsDoctests;
+
 /// The example of the page compiles and runs.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/tuning.md")]

@@ -214,6 +214,9 @@ impl StoreConfig {
 }
 
 /// How far a long piece of work has come.
+///
+/// A snapshot or restore counts bytes as they are copied, and the events of a file once that is proven: while the last
+/// file is proven, the bytes are at their end already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Progress {

@@ -64,7 +64,7 @@ impl CompactionJob {
         }
     }
 
-    /// How far it has come; the totals are known once it has looked at every segment.
+    /// How far it has come; everything is 0 until it has looked at every segment and asked about their events.
     #[must_use]
     pub fn progress(&self) -> Progress {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

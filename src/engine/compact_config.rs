@@ -60,7 +60,8 @@ impl CompactionConfig {
         self
     }
 
-    /// Goes through no more than so many bytes of the log in a second, to leave the disk to others.
+    /// Goes through at most so many bytes of the log a second, at least 1, to leave the disk to others; as fast as it goes
+    /// by default.
     #[must_use]
     pub fn bytes_per_second(mut self, bytes: u64) -> Self {
         self.bytes_per_second = Some(bytes);

@@ -42,7 +42,8 @@ macro_rules! set_terms {
             self
         }
 
-        /// Names the submission, in 1 to 64 bytes, so that a retry returns the first try's receipts.
+        /// Names the submission, in 1 to 64 bytes, so that a retry with the same content returns the first try's receipts;
+        /// the same key with other content is a `Conflict`.
         #[must_use]
         pub fn idempotency_key(mut self, key: impl AsRef<[u8]>) -> Self {
             self.terms.key = Some(key.as_ref().to_vec());

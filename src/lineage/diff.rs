@@ -41,6 +41,9 @@ impl fmt::Display for Difference {
 
 /// Says where the histories of two stores part; each is a directory, opened only for reading.
 ///
+/// It goes by the digests that both wrote of themselves. That the events behind them are sound as well,
+/// [`Store::verify`](crate::Store::verify) proves.
+///
 /// ```
 /// use quipu::prelude::*;
 /// use quipu::Difference;

@@ -44,6 +44,7 @@ impl Store {
     /// Reads everything that the store shows at this moment and proves it: checksums, chain, hashes, links, indexes.
     ///
     /// It changes nothing, never holds up the writer, and goes on behind damage; open only for reading it does the same.
+    /// `docs/backup.md` says what to do with damage.
     ///
     /// # Errors
     /// `Io` when something cannot be read; `Unsupported` for a newer format; `Closed`. Damage is no error of the call.
@@ -108,7 +109,9 @@ impl Store {
 
     /// Merges small sealed segments and removes what retention lets go, on a thread of its own, while the store goes on.
     ///
-    /// Views and cursors that are held go on with what they see. The newest segment, which grows, is never touched.
+    /// The newest segment, which grows, is never touched: what stands in it goes with a later compaction, once it is full.
+    /// Views and cursors that are held go on with what they see; a file that was replaced is removed with the last of
+    /// them, and after a close by the next opening for writing. `docs/compaction.md` has the rest.
     /// Of a removed event a stub stays: `get` and `at` say that it was removed, queries, cursors and subscriptions pass
     /// over it, its idempotency key still returns its receipt, and its revision still counts.
     ///
