@@ -43,7 +43,7 @@ impl Facade {
             metrics::histogram!(name, "store" => place.to_owned())
         };
         let facade = Self {
-            submissions: counter("quipu_submissions_total", Unit::Count, "written"),
+            submissions: counter("quipu_submissions_total", Unit::Count, "submissions"),
             groups: counter("quipu_groups_total", Unit::Count, "groups written"),
             events: counter("quipu_events_total", Unit::Count, "events written"),
             bytes: counter(
@@ -53,8 +53,16 @@ impl Facade {
             ),
             group_events: histogram("quipu_group_events", Unit::Count, "events in a group"),
             sync_seconds: histogram("quipu_sync_seconds", Unit::Seconds, "how long a sync took"),
-            hint_failures: counter("quipu_hint_failures_total", Unit::Count, "hints lost"),
-            segments_sealed: counter("quipu_segments_sealed_total", Unit::Count, "sealed"),
+            hint_failures: counter(
+                "quipu_hint_failures_total",
+                Unit::Count,
+                "hints that could not be written",
+            ),
+            segments_sealed: counter(
+                "quipu_segments_sealed_total",
+                Unit::Count,
+                "segments sealed",
+            ),
             clock_behind_seconds: gauge("quipu_clock_behind_seconds", Unit::Seconds, "clock's lag"),
             queue_depth: gauge("quipu_queue_depth", Unit::Count, "submissions that wait"),
             waiting: gauge(
@@ -63,9 +71,17 @@ impl Facade {
                 "cursors and subscriptions that wait",
             ),
             position: gauge("quipu_position", Unit::Count, "the last visible position"),
-            durable_position: gauge("quipu_durable_position", Unit::Count, "durable up to"),
+            durable_position: gauge(
+                "quipu_durable_position",
+                Unit::Count,
+                "the last position known durable",
+            ),
             segments: gauge("quipu_segments", Unit::Count, "segments"),
-            unsealed_segments: gauge("quipu_unsealed_segments", Unit::Count, "wait to be sealed"),
+            unsealed_segments: gauge(
+                "quipu_unsealed_segments",
+                Unit::Count,
+                "full segments that wait to be sealed",
+            ),
             log_bytes: gauge("quipu_log_bytes", Unit::Bytes, "the length of the log"),
             poisoned: gauge(
                 "quipu_poisoned",
@@ -75,7 +91,7 @@ impl Facade {
             last_snapshot_seconds: gauge(
                 "quipu_last_snapshot_seconds",
                 Unit::Seconds,
-                "since 1970",
+                "when the last snapshot was finished, since 1970",
             ),
         };
         facade.poisoned.set(0);
