@@ -4,34 +4,18 @@ use crate::engine::chain::read_checkpoint;
 use crate::engine::compact;
 use crate::engine::compact_config::CompactionConfig;
 use crate::engine::dying::Dying;
-use crate::engine::exchange::{next_generation, remove_all, replace_segments};
-use crate::engine::front::Front;
-use crate::engine::open::{open, open_read_only};
-use crate::engine::small::{Small, settle};
-use crate::engine::{chain, original};
-use crate::error::{Result, StoreErrorKind};
+use crate::engine::open::open;
+use crate::engine::original;
+use crate::engine::small::{Small, config, put_in_place, settle, write_replacement};
+use crate::error::StoreErrorKind;
 use crate::event::draft::EventDraft;
 use crate::format::manifest::{Lineage, Manifest};
 use crate::format::segment::SegmentHeader;
 use crate::io::{Access, Disk, MemoryDisk};
-use crate::log::files::{SEGMENTS, SegmentFile, read_manifest, segment_name, write_manifest};
+use crate::log::files::{SEGMENTS, SegmentFile, segment_name, write_manifest};
 use crate::log::look::{Listed, header_in};
-use crate::log::merged::merge;
 use crate::log::scan::Tip;
-use crate::options::{MIN_SEGMENT_BYTES, StoreConfig};
-use crate::sync::Arc;
-
-fn config(disk: impl Disk + 'static) -> StoreConfig {
-    StoreConfig::on_disk(Arc::new(disk)).segment_bytes(MIN_SEGMENT_BYTES)
-}
-
-fn reader(disk: &MemoryDisk) -> Result<Arc<Front>> {
-    open_read_only(config(disk.clone()))
-}
-
-fn manifest(disk: &MemoryDisk) -> Manifest {
-    read_manifest(disk).unwrap().unwrap()
-}
+use crate::options::MIN_SEGMENT_BYTES;
 
 /// The files of a store that went on to `longer` segments behind the end of `segments`, and the manifest of a snapshot
 /// that ends there.
@@ -51,7 +35,7 @@ fn cut_short(segments: u64, longer: u64) -> (Small, Tip) {
     let snapshot = Manifest {
         generation: 2,
         end: Some(original::end_at(&tip)),
-        ..manifest(&small.disk)
+        ..small.manifest()
     };
     write_manifest(&small.disk, &snapshot).unwrap();
     (small, tip)
@@ -65,7 +49,7 @@ fn cut_before(segment: u64, longer: u64) -> (Small, Tip) {
     small.events.retain(|event| event.0 <= tip.position);
     let snapshot = Manifest {
         end: Some(original::end_at(&tip)),
-        ..manifest(&small.disk)
+        ..small.manifest()
     };
     write_manifest(&small.disk, &snapshot).unwrap();
     (small, tip)
@@ -82,11 +66,8 @@ fn names(disk: &MemoryDisk) -> impl Iterator<Item = String> {
     files.map(|entry| entry.name)
 }
 
-fn numbers(disk: &MemoryDisk) -> Vec<u64> {
-    names(disk)
-        .filter_map(|name| SegmentFile::parse(&name, "seg"))
-        .map(|file| file.number)
-        .collect()
+fn numbers(small: &Small) -> Vec<u64> {
+    small.segments().iter().map(|file| file.number).collect()
 }
 
 #[test]
@@ -94,22 +75,20 @@ fn what_lies_behind_the_end_is_ignored_by_readers_and_gone_before_anyone_appends
     let shapes = [(1, 1), (1, 2), (3, 3), (3, 4), (3, 7)];
     let snapshots = shapes.map(|(segments, longer)| cut_short(segments, longer));
     for (mut small, tip) in snapshots.into_iter().chain([cut_before(3, 4)]) {
-        let before = numbers(&small.disk);
-        let beside = reader(&small.disk).unwrap();
+        let before = numbers(&small);
+        let beside = small.reader().unwrap();
         small.check(&beside.view().unwrap());
-        assert_eq!(numbers(&small.disk), before);
+        assert_eq!(numbers(&small), before);
         let engine = small.open();
         assert_eq!(engine.turn.lock().tip, tip);
         small.check_everywhere(&engine);
-        assert_eq!(manifest(&small.disk).end, None);
+        assert_eq!(small.manifest().end, None);
         small.fill(&engine, tip.mark.segment + 4);
         small.check_everywhere(&engine);
         // Who read the snapshot goes on in the store that it became.
         small.check(&beside.view().unwrap());
         engine.close().unwrap();
-        let engine = small.open();
-        small.check_everywhere(&engine);
-        engine.close().unwrap();
+        small.check_opened();
     }
 }
 
@@ -128,13 +107,13 @@ fn a_crash_at_any_call_of_the_first_opening_leaves_the_same_snapshot() {
             let _ = engine.close();
         }
         drop(opened);
-        small.check(&reader(&small.disk).unwrap().view().unwrap());
+        small.check_to_read();
         let engine = small.open();
         assert_eq!(engine.turn.lock().tip, tip, "{calls} calls");
         small.fill(&engine, 5);
         small.check_everywhere(&engine);
         engine.close().unwrap();
-        small.check(&reader(&small.disk).unwrap().view().unwrap());
+        small.check_to_read();
         if !died {
             assert!(calls > 8, "{calls} calls");
             break;
@@ -145,19 +124,16 @@ fn a_crash_at_any_call_of_the_first_opening_leaves_the_same_snapshot() {
 #[test]
 fn a_snapshot_that_does_not_reach_its_end_is_refused_and_left_as_it_is() {
     let (small, tip) = cut_short(3, 6);
-    let snapshot = manifest(&small.disk);
+    let snapshot = small.manifest();
     let end = snapshot.end.unwrap();
     let refused = |changed: &dyn Fn(&mut Manifest)| {
         let mut other = snapshot.clone();
         changed(&mut other);
         write_manifest(&small.disk, &other).unwrap();
-        for error in [
-            open(config(small.disk.clone())).unwrap_err(),
-            reader(&small.disk).unwrap_err(),
-        ] {
+        for error in small.refusals() {
             assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
         }
-        assert_eq!(manifest(&small.disk), other);
+        assert_eq!(small.manifest(), other);
     };
     refused(&|other| other.end.as_mut().unwrap().segment = 7);
     let whole = small.bytes(&segment_name(tip.mark.segment)).unwrap();
@@ -176,7 +152,7 @@ fn a_snapshot_that_does_not_reach_its_end_is_refused_and_left_as_it_is() {
 
 /// Makes a fork of what `cut_short` left, whose shared history is as long as `shared` says.
 fn forked(small: &Small, tip: &Tip, shared: u64) -> [u8; 16] {
-    let snapshot = manifest(&small.disk);
+    let snapshot = small.manifest();
     let fork = Manifest {
         store_id: [0xF0; 16],
         lineage: vec![Lineage {
@@ -195,7 +171,7 @@ fn a_fork_reads_what_it_shares_and_appends_to_a_segment_of_its_own() {
     for (small, tip) in [cut_short(1, 1), cut_short(3, 6), cut_before(3, 3)] {
         let segments = tip.mark.segment;
         let ancestor = forked(&small, &tip, tip.position);
-        let beside = reader(&small.disk).unwrap();
+        let beside = small.reader().unwrap();
         small.check(&beside.view().unwrap());
         let engine = small.open();
         small.check_everywhere(&engine);
@@ -220,14 +196,9 @@ fn a_fork_reads_what_it_shares_and_appends_to_a_segment_of_its_own() {
         // Over what both stores wrote, into a file of the younger one.
         settle(&engine, usize::try_from(segments).unwrap());
         if tip.position > 0 {
-            let files: Vec<_> = (1..=segments).map(SegmentFile::original).collect();
-            let generation = next_generation(&engine);
-            let (file, sealed) = merge(&*engine.disk, &files, generation, engine.store_id).unwrap();
-            let entry = chain::entry_of(&engine.store_id, file, &sealed);
-            remove_all(
-                &engine,
-                replace_segments(&engine, entry, sealed.digest_before).unwrap(),
-            );
+            let written = write_replacement(&engine, 1, segments);
+            put_in_place(&engine, &written).unwrap();
+            let file = SegmentFile::from(&written.0);
             assert_eq!(header_of(&small.disk, file).store_id, [0xF0; 16]);
         }
         for position in 1..=tip.position {
@@ -250,26 +221,20 @@ fn an_earlier_store_counts_no_further_than_the_lineage_says() {
     for (segments, longer, less) in [(3, 6, 1), (3, 3, 1), (3, 6, 20)] {
         let (small, tip) = cut_short(segments, longer);
         forked(&small, &tip, tip.position - less);
-        let before = numbers(&small.disk);
-        for error in [
-            open(config(small.disk.clone())).unwrap_err(),
-            reader(&small.disk).unwrap_err(),
-        ] {
+        let before = numbers(&small);
+        for error in small.refusals() {
             assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
             assert!(error.to_string().contains("of another store"), "{error}");
         }
-        let after = numbers(&small.disk);
+        let after = numbers(&small);
         assert!(after.iter().all(|number| before.contains(number)));
     }
     let (small, tip) = cut_short(3, 6);
     forked(&small, &tip, tip.position);
-    let mut stranger = manifest(&small.disk);
+    let mut stranger = small.manifest();
     stranger.lineage.clear();
     write_manifest(&small.disk, &stranger).unwrap();
-    for error in [
-        open(config(small.disk.clone())).unwrap_err(),
-        reader(&small.disk).unwrap_err(),
-    ] {
+    for error in small.refusals() {
         assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
         assert!(error.to_string().contains("another store"), "{error}");
     }
@@ -284,33 +249,24 @@ fn a_snapshot_that_ends_with_a_replacement_goes_on_behind_it() {
         settle(&engine, 5);
         (small, engine)
     };
-    let sealed = engine.sealed.lock().clone();
-    let files: Vec<_> = (2..=4).map(SegmentFile::original).collect();
-    let generation = next_generation(&engine);
-    let (file, merged) = merge(&*engine.disk, &files, generation, engine.store_id).unwrap();
-    let entry = chain::entry_of(&engine.store_id, file, &merged);
-    remove_all(
-        &engine,
-        replace_segments(&engine, entry, merged.digest_before).unwrap(),
-    );
+    let last = engine.sealed.lock()[3].last_position;
+    let written = write_replacement(&engine, 2, 4);
+    put_in_place(&engine, &written).unwrap();
     engine.close().unwrap();
-    let last = sealed[3].last_position;
     small.events.retain(|event| event.0 <= last);
     let snapshot = Manifest {
-        end: Some(original::end_at(&merged.tip)),
-        ..manifest(&small.disk)
+        end: Some(original::end_at(&written.1.tip)),
+        ..small.manifest()
     };
     write_manifest(&small.disk, &snapshot).unwrap();
-    small.check(&reader(&small.disk).unwrap().view().unwrap());
+    small.check_to_read();
     let engine = small.open();
     small.check_everywhere(&engine);
     assert_eq!(engine.stats().segments, 3, "1, 2 to 4 and a new one");
     small.fill(&engine, 5);
     small.check_everywhere(&engine);
     engine.close().unwrap();
-    let engine = small.open();
-    small.check_everywhere(&engine);
-    engine.close().unwrap();
+    small.check_opened();
 }
 
 #[test]
@@ -331,8 +287,6 @@ fn a_compaction_takes_in_what_an_earlier_store_left_empty() {
     assert_eq!(engine.sealed.lock().len(), 1);
     small.check_everywhere(&engine);
     engine.close().unwrap();
-    let engine = small.open();
-    small.check_everywhere(&engine);
-    engine.close().unwrap();
-    small.check(&reader(&small.disk).unwrap().view().unwrap());
+    small.check_opened();
+    small.check_to_read();
 }

@@ -1,65 +1,28 @@
 //! Files are exchanged while others read: views, readers in other processes, openings and crashes around it.
 
-use crate::engine::chain;
 use crate::engine::dying::Dying;
-use crate::engine::exchange::{next_generation, remove_all, replace_segments};
-use crate::engine::front::Front;
 use crate::engine::load;
 use crate::engine::open::{open, open_read_only};
 use crate::engine::runs;
 use crate::engine::shared::Engine;
-use crate::engine::small::{Small, settle};
+use crate::engine::small::{Small, config, put_in_place, settle, write_replacement};
 use crate::error::{Result, StoreErrorKind};
 use crate::event::query::Query;
 use crate::format::checkpoint::SealedEntry;
 use crate::format::golden::Random;
-use crate::format::manifest::{MAX_GENERATION, Manifest, Replaced};
-use crate::io::{Disk, MemoryDisk};
-use crate::log::files::{SEGMENTS, SegmentFile, read_manifest, write_manifest};
-use crate::log::merged::merge;
-use crate::options::{MIN_SEGMENT_BYTES, StoreConfig};
+use crate::format::manifest::{MAX_GENERATION, Manifest};
+use crate::log::files::{SegmentFile, write_manifest};
 use crate::sync::Arc;
 
-fn reader(disk: &MemoryDisk) -> Arc<Front> {
-    let config = StoreConfig::on_disk(Arc::new(disk.clone()));
-    open_read_only(config).unwrap()
-}
-
-/// Writes a replacement for a range, which nothing names yet.
-fn write(engine: &Engine, first: u64, last: u64) -> (SealedEntry, [u8; 32]) {
-    let replaced = Replaced {
-        first,
-        last,
-        generation: next_generation(engine),
-    };
-    let sealed = engine.sealed.lock().clone();
-    let files = sealed
-        .iter()
-        .filter(|entry| replaced.contains(entry.number));
-    let files: Vec<_> = files.map(SegmentFile::from).collect();
-    let generation = replaced.generation;
-    let (file, sealed) = merge(&*engine.disk, &files, generation, engine.store_id).unwrap();
-    let entry = chain::entry_of(&engine.store_id, file, &sealed);
-    (entry, sealed.digest_before)
-}
-
 fn replace(engine: &Engine, first: u64, last: u64) -> Result<()> {
-    let (entry, digest_before) = write(engine, first, last);
-    remove_all(engine, replace_segments(engine, entry, digest_before)?);
+    put_in_place(engine, &write_replacement(engine, first, last))?;
     // As a compaction does at its end.
     runs::renew(engine);
     Ok(())
 }
 
-fn segments(disk: &dyn Disk) -> Vec<SegmentFile> {
-    let files = disk.list(SEGMENTS).unwrap().into_iter();
-    files
-        .filter_map(|entry| SegmentFile::parse(&entry.name, "seg"))
-        .collect()
-}
-
-fn has(disk: &dyn Disk, number: u64) -> bool {
-    segments(disk).contains(&SegmentFile::original(number))
+fn has(small: &Small, number: u64) -> bool {
+    small.segments().contains(&SegmentFile::original(number))
 }
 
 /// An open store with `sealed` sealed segments.
@@ -78,7 +41,7 @@ fn where_generations_end_nothing_is_exchanged_and_the_store_stays_whole() {
     engine.close().unwrap();
     let last = Manifest {
         generation: MAX_GENERATION,
-        ..read_manifest(&small.disk).unwrap().unwrap()
+        ..small.manifest()
     };
     write_manifest(&small.disk, &last).unwrap();
     let engine = small.open();
@@ -95,7 +58,7 @@ fn views_go_on_across_an_exchange_and_files_go_with_the_last_of_them() {
     let before = engine.front.last_view();
     let log_bytes = engine.stats().log_bytes;
     replace(&engine, 2, 9).unwrap();
-    assert!((2..=9).all(|number| has(&small.disk, number)));
+    assert!((2..=9).all(|number| has(&small, number)));
     small.check(&before);
     small.check_everywhere(&engine);
     let groups = 2 * 72_u64;
@@ -103,13 +66,13 @@ fn views_go_on_across_an_exchange_and_files_go_with_the_last_of_them() {
     let between = engine.front.last_view();
     replace(&engine, 1, 9).unwrap();
     drop(before);
-    assert!((2..=9).all(|number| !has(&small.disk, number)));
+    assert!((2..=9).all(|number| !has(&small, number)));
     let middle = SegmentFile {
         first: 2,
         number: 9,
         generation: 2,
     };
-    assert!(has(&small.disk, 1) && segments(&small.disk).contains(&middle));
+    assert!(has(&small, 1) && small.segments().contains(&middle));
     small.check(&between);
     drop(between);
     settle(&engine, 12);
@@ -117,17 +80,10 @@ fn views_go_on_across_an_exchange_and_files_go_with_the_last_of_them() {
     settle(&engine, 14);
     small.check_everywhere(&engine);
     let named = engine.manifest.lock().clone();
-    assert_eq!(read_manifest(&small.disk).unwrap(), Some(named.clone()));
-    let files = segments(&small.disk);
-    assert!(
-        files
-            .iter()
-            .all(|f| SegmentFile::holding(&named, f.number) == *f)
-    );
+    assert_eq!(small.manifest(), named);
+    small.check_all_named(&named);
     engine.close().unwrap();
-    let engine = small.open();
-    small.check_everywhere(&engine);
-    engine.close().unwrap();
+    small.check_opened();
 }
 
 #[test]
@@ -137,7 +93,7 @@ fn a_view_that_outlives_the_store_removes_nothing() {
     replace(&engine, 1, 4).unwrap();
     engine.close().unwrap();
     drop(engine);
-    assert!(has(&small.disk, 1));
+    assert!(has(&small, 1));
     // The same names again, in a directory that is another store's by now.
     let (other, second) = filled(3);
     second.close().unwrap();
@@ -145,9 +101,9 @@ fn a_view_that_outlives_the_store_removes_nothing() {
         small.put(name, &other.bytes(name).unwrap());
     }
     drop(view);
-    assert!(has(&small.disk, 1) && has(&small.disk, 2));
+    assert!(has(&small, 1) && has(&small, 2));
     let engine = small.open();
-    assert!(!has(&small.disk, 1), "the next opening removes it");
+    assert!(!has(&small, 1), "the next opening removes it");
     small.check_everywhere(&engine);
     engine.close().unwrap();
 }
@@ -159,7 +115,7 @@ fn a_view_goes_on_when_another_opening_removes_its_files() {
     replace(&engine, 1, 4).unwrap();
     engine.close().unwrap();
     let engine = small.open();
-    assert!(!has(&small.disk, 1));
+    assert!(!has(&small, 1));
     small.check(&view);
     engine.close().unwrap();
 }
@@ -170,10 +126,10 @@ fn a_view_from_before_the_writer_started_again_keeps_its_files() {
     let view = engine.front.last_view();
     load::reload(&engine, &mut engine.turn.lock()).unwrap();
     replace(&engine, 1, 4).unwrap();
-    assert!(has(&small.disk, 1));
+    assert!(has(&small, 1));
     small.check(&view);
     drop(view);
-    assert!(!has(&small.disk, 1));
+    assert!(!has(&small, 1));
     small.check_everywhere(&engine);
     engine.close().unwrap();
 }
@@ -181,10 +137,10 @@ fn a_view_from_before_the_writer_started_again_keeps_its_files() {
 #[test]
 fn a_reader_beside_the_writer_takes_an_exchange_in_without_an_append() {
     let (mut small, engine) = filled(20);
-    let beside = reader(&small.disk);
+    let beside = small.reader().unwrap();
     let before = beside.view().unwrap();
     replace(&engine, 3, 17).unwrap();
-    assert!(!has(&small.disk, 3), "nobody in this process needs it");
+    assert!(!has(&small, 3), "nobody in this process needs it");
     small.check(&before);
     let after = beside.view().unwrap();
     let layers = |view: &crate::index::view::View| view.picture().layers.all.len();
@@ -196,7 +152,7 @@ fn a_reader_beside_the_writer_takes_an_exchange_in_without_an_append() {
     replace(&engine, 1, 18).unwrap();
     replace(&engine, 19, 20).unwrap();
     small.check(&beside.view().unwrap());
-    small.check(&reader(&small.disk).view().unwrap());
+    small.check_to_read();
     small.check(&engine.front.last_view());
     engine.close().unwrap();
     small.check(&beside.view().unwrap());
@@ -207,7 +163,7 @@ fn a_reader_that_lags_behind_an_exchange_reads_on() {
     // What it has read ends inside the range, at its end, in the segment behind it, or long before it.
     for (read, first, last) in [(5, 2, 9), (9, 2, 9), (10, 2, 9), (3, 8, 12), (12, 12, 12)] {
         let (mut small, engine) = filled(read);
-        let beside = reader(&small.disk);
+        let beside = small.reader().unwrap();
         let before = beside.view().unwrap();
         small.fill(&engine, 16);
         settle(&engine, 15);
@@ -223,11 +179,11 @@ fn a_reader_that_lags_behind_an_exchange_reads_on() {
 fn a_range_that_is_not_whole_or_a_file_of_other_events_is_refused() {
     let (small, engine) = filled(8);
     replace(&engine, 3, 5).unwrap();
-    let (entry, before) = write(&engine, 1, 2);
+    let written = write_replacement(&engine, 1, 2);
     let wrong = |change: fn(&mut SealedEntry)| {
-        let mut entry = entry;
-        change(&mut entry);
-        let error = replace_segments(&engine, entry, before).unwrap_err();
+        let mut other = written;
+        change(&mut other.0);
+        let error = put_in_place(&engine, &other).unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Argument, "{error}");
     };
     wrong(|entry| entry.number = 4);
@@ -239,7 +195,7 @@ fn a_range_that_is_not_whole_or_a_file_of_other_events_is_refused() {
     wrong(|entry| entry.last_group_checksum ^= 1);
     wrong(|entry| entry.first_position += 1);
     small.check_everywhere(&engine);
-    remove_all(&engine, replace_segments(&engine, entry, before).unwrap());
+    put_in_place(&engine, &written).unwrap();
     small.check_everywhere(&engine);
     engine.close().unwrap();
 }
@@ -252,17 +208,16 @@ fn a_crash_at_any_call_of_an_exchange_leaves_the_old_files_or_the_new() {
     for calls in 0.. {
         let small = whole.copied();
         let dying = Dying::new(&small.disk);
-        let config = StoreConfig::on_disk(Arc::new(dying.clone()));
-        let engine = open(config.segment_bytes(MIN_SEGMENT_BYTES)).unwrap();
+        let engine = open(config(dying.clone())).unwrap();
         settle(&engine, 5);
-        let (entry, before) = write(&engine, 2, 4);
+        let written = write_replacement(&engine, 2, 4);
         dying.dies_after(calls);
-        let done = replace_segments(&engine, entry, before).map(|gone| remove_all(&engine, gone));
+        let done = put_in_place(&engine, &written);
         let dead = dying.is_dead();
         small.check_everywhere(&engine);
         dying.dies_after(0);
         let _ = engine.close();
-        let named = read_manifest(&small.disk).unwrap().unwrap();
+        let named = small.manifest();
         match (named.replaced.is_empty(), &done) {
             (true, Err(error)) => assert_eq!(error.kind(), StoreErrorKind::Io, "{error}"),
             (false, Err(error)) => assert_eq!(error.kind(), StoreErrorKind::OutcomeUnknown),
@@ -273,11 +228,10 @@ fn a_crash_at_any_call_of_an_exchange_leaves_the_old_files_or_the_new() {
             true => old += 1,
             false => new += 1,
         }
-        small.check(&reader(&small.disk).view().unwrap());
+        small.check_to_read();
         let engine = small.open();
         small.check_everywhere(&engine);
-        let is_named = |f: &SegmentFile| SegmentFile::holding(&named, f.number) == *f;
-        assert!(segments(&small.disk).iter().all(is_named));
+        small.check_all_named(&named);
         engine.close().unwrap();
         if !dead {
             break;
@@ -291,31 +245,29 @@ fn a_manifest_that_may_not_be_durable_takes_its_generation_with_it() {
     let (small, engine) = filled(5);
     engine.close().unwrap();
     let dying = Dying::new(&small.disk);
-    let config = StoreConfig::on_disk(Arc::new(dying.clone()));
-    let engine = open(config.segment_bytes(MIN_SEGMENT_BYTES)).unwrap();
+    let engine = open(config(dying.clone())).unwrap();
     settle(&engine, 5);
-    let (entry, before) = write(&engine, 2, 4);
+    let written = write_replacement(&engine, 2, 4);
     // Everything but the sync of the directory.
     dying.fails_at("sync_dir");
-    let error = replace_segments(&engine, entry, before).unwrap_err();
+    let error = put_in_place(&engine, &written).unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::OutcomeUnknown, "{error}");
     dying.fails_at("nothing");
-    assert!((1..=5).all(|number| has(&small.disk, number)));
+    assert!((1..=5).all(|number| has(&small, number)));
     replace(&engine, 1, 4).unwrap();
-    let generations: Vec<_> = segments(&small.disk)
+    let generations: Vec<_> = small
+        .segments()
         .iter()
         .map(|file| file.generation)
         .collect();
-    let is_later = |generation: &u64| *generation > entry.generation + 1;
+    let is_later = |generation: &u64| *generation > written.0.generation + 1;
     assert!(
-        generations.contains(&entry.generation) && generations.iter().any(is_later),
+        generations.contains(&written.0.generation) && generations.iter().any(is_later),
         "{generations:?}"
     );
     small.check_everywhere(&engine);
     engine.close().unwrap();
-    let engine = small.open();
-    small.check_everywhere(&engine);
-    engine.close().unwrap();
+    small.check_opened();
 }
 
 /// Exchanges, appends, openings and readers in any order.
@@ -324,7 +276,7 @@ fn whatever_is_exchanged_everything_reads_as_before() {
     let mut random = Random::from_clock();
     for _ in 0..4 {
         let (mut small, mut engine) = filled(4);
-        let mut beside = reader(&small.disk);
+        let mut beside = small.reader().unwrap();
         let mut held = Vec::new();
         for _ in 0..25 {
             match random.below(8) {
@@ -348,7 +300,7 @@ fn whatever_is_exchanged_everything_reads_as_before() {
                 6 => held.push(beside.view().unwrap()),
                 _ => {
                     held.truncate(random.below(3));
-                    beside = reader(&small.disk);
+                    beside = small.reader().unwrap();
                 }
             }
             small.check(&beside.view().unwrap());
@@ -359,9 +311,7 @@ fn whatever_is_exchanged_everything_reads_as_before() {
         engine.close().unwrap();
         let engine = small.open();
         let named = engine.manifest.lock().clone();
-        let files = segments(&small.disk);
-        let is_named = |f: &SegmentFile| SegmentFile::holding(&named, f.number) == *f;
-        assert!(files.iter().all(is_named), "seed {}", random.seed);
+        small.check_all_named(&named);
         engine.close().unwrap();
     }
 }
@@ -384,7 +334,7 @@ fn exchanges_go_on_beside_appends_and_readers() {
             }
         });
         scope.spawn(|| {
-            let mut beside = reader(&disk);
+            let mut beside = open_read_only(config(disk.clone())).unwrap();
             let mut seen = 0;
             while !is_over() {
                 let view = beside.view().unwrap();
@@ -394,7 +344,7 @@ fn exchanges_go_on_beside_appends_and_readers() {
                 let found = events.map(|event| event.unwrap().position().get());
                 assert!(found.eq(1..=seen));
                 if seen % 3 == 0 {
-                    beside = reader(&disk);
+                    beside = open_read_only(config(disk.clone())).unwrap();
                 }
             }
         });
@@ -403,7 +353,5 @@ fn exchanges_go_on_beside_appends_and_readers() {
     });
     small.check_everywhere(&engine);
     engine.close().unwrap();
-    let engine = small.open();
-    small.check_everywhere(&engine);
-    engine.close().unwrap();
+    small.check_opened();
 }

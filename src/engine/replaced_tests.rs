@@ -1,31 +1,16 @@
 //! Stores in which compaction replaced ranges: whatever the shape, they open and answer as before.
 
-use crate::engine::front::Front;
-use crate::engine::open::{open, open_read_only};
+use crate::engine::open::open;
 use crate::engine::shared::Engine;
-use crate::engine::small::{Small, all_runs, settle};
-use crate::error::{Result, StoreErrorKind};
-use crate::format::manifest::{Manifest, Replaced};
+use crate::engine::small::{Small, all_runs, config, settle};
+use crate::error::StoreErrorKind;
+use crate::format::manifest::Replaced;
 use crate::io::{Access, Disk, MemoryDisk};
-use crate::log::files::{SEGMENTS, SegmentFile, read_manifest, run_name, write_manifest};
+use crate::log::files::{SEGMENTS, SegmentFile, run_name, write_manifest};
 use crate::log::merged::merge;
-use crate::options::{MIN_SEGMENT_BYTES, StoreConfig};
-use crate::sync::Arc;
 
 /// The ranges that are replaced, one after the other.
 type Shape = &'static [(u64, u64)];
-
-fn config(disk: &MemoryDisk) -> StoreConfig {
-    StoreConfig::on_disk(Arc::new(disk.clone())).segment_bytes(MIN_SEGMENT_BYTES)
-}
-
-fn reader(disk: &MemoryDisk) -> Result<Arc<Front>> {
-    open_read_only(config(disk))
-}
-
-fn manifest(disk: &MemoryDisk) -> Manifest {
-    read_manifest(disk).unwrap().unwrap()
-}
 
 /// A closed store of `segments` small segments, the last of them active.
 fn closed(segments: u64) -> Small {
@@ -38,9 +23,10 @@ fn closed(segments: u64) -> Small {
 }
 
 /// Writes a replacement for each range, and says so in the manifest; what is replaced stays where it is.
-fn replace(disk: &MemoryDisk, ranges: &[(u64, u64)]) {
+fn replace(small: &Small, ranges: &[(u64, u64)]) {
+    let disk = &small.disk;
     for (first, last) in ranges {
-        let mut manifest = manifest(disk);
+        let mut manifest = small.manifest();
         let mut files: Vec<_> = (*first..=*last)
             .map(|number| SegmentFile::holding(&manifest, number))
             .collect();
@@ -65,13 +51,6 @@ fn names(disk: &MemoryDisk) -> Vec<String> {
     files.map(|entry| entry.name).collect()
 }
 
-/// The segment files that are there.
-fn segments(disk: &MemoryDisk) -> Vec<String> {
-    let mut names = names(disk);
-    names.retain(|name| name.ends_with(".seg"));
-    names
-}
-
 #[test]
 fn a_store_with_replaced_ranges_opens_and_answers_as_before() {
     let shapes: [Shape; 8] = [
@@ -86,25 +65,19 @@ fn a_store_with_replaced_ranges_opens_and_answers_as_before() {
     ];
     for shape in shapes {
         let mut small = closed(12);
-        replace(&small.disk, shape);
-        small.check(&reader(&small.disk).unwrap().view().unwrap());
-        let named = manifest(&small.disk);
+        replace(&small, shape);
+        small.check_to_read();
+        let named = small.manifest();
         let engine = small.open();
         small.check_everywhere(&engine);
-        let files: Vec<_> = segments(&small.disk)
-            .iter()
-            .map(|name| SegmentFile::parse(name, "seg").unwrap())
-            .collect();
-        let held = |file: &SegmentFile| SegmentFile::holding(&named, file.number) == *file;
-        assert!(files.iter().all(held), "{shape:?}: {files:?}");
+        small.check_all_named(&named);
+        let files = small.segments().len();
         small.fill(&engine, 15);
-        settle(&engine, files.len() + 1);
+        settle(&engine, files + 1);
         small.check_everywhere(&engine);
         engine.close().unwrap();
-        let engine = small.open();
-        small.check_everywhere(&engine);
-        engine.close().unwrap();
-        small.check(&reader(&small.disk).unwrap().view().unwrap());
+        small.check_opened();
+        small.check_to_read();
     }
 }
 
@@ -137,8 +110,8 @@ fn runs_stand_over_what_was_merged_and_deny_nothing_that_is_there() {
         for (bytes, name) in &files {
             small.put(name, bytes);
         }
-        replace(&small.disk, shape);
-        let view = reader(&small.disk).unwrap().view().unwrap();
+        replace(&small, shape);
+        let view = small.reader().unwrap().view().unwrap();
         small.check(&view);
         let engine = small.open();
         let named = runs_of(groups);
@@ -177,14 +150,12 @@ fn a_replaced_store_opens_without_hint_or_checkpoint_and_with_those_of_before() 
         // As after a crash: the checkpoint is older than the replacements, and tells of segments that are gone.
         small.put("hint", &hint.unwrap());
         small.put("checkpoint", &checkpoint.unwrap());
-        replace(&small.disk, &[(1, 2), (3, 9)]);
+        replace(&small, &[(1, 2), (3, 9)]);
         for name in gone {
             small.disk.remove(name).unwrap();
         }
-        small.check(&reader(&small.disk).unwrap().view().unwrap());
-        let engine = small.open();
-        small.check_everywhere(&engine);
-        engine.close().unwrap();
+        small.check_to_read();
+        small.check_opened();
     }
 }
 
@@ -192,7 +163,7 @@ fn a_replaced_store_opens_without_hint_or_checkpoint_and_with_those_of_before() 
 fn files_that_no_manifest_names_are_ignored_by_readers_and_removed_by_the_writer() {
     let small = closed(6);
     let disk = &small.disk;
-    let named = manifest(disk);
+    let named = small.manifest();
     // As after a crash before the manifest was written: a whole replacement and a half one.
     let files = [2, 3].map(SegmentFile::original);
     merge(disk, &files, 7, named.store_id).unwrap();
@@ -211,11 +182,9 @@ fn files_that_no_manifest_names_are_ignored_by_readers_and_removed_by_the_writer
         small.put(name, b"kept");
     }
     let all = names(disk);
-    small.check(&reader(disk).unwrap().view().unwrap());
+    small.check_to_read();
     assert_eq!(names(disk), all, "a reader removes nothing");
-    let engine = small.open();
-    small.check_everywhere(&engine);
-    engine.close().unwrap();
+    small.check_opened();
     let mut expected: Vec<_> = (1..=6).map(|n| format!("{n:010}.seg")).collect();
     expected.insert(2, "0000000002.torn-1".to_owned());
     expected.push("notes.txt".to_owned());
@@ -226,10 +195,10 @@ fn files_that_no_manifest_names_are_ignored_by_readers_and_removed_by_the_writer
 #[test]
 fn a_store_that_does_not_open_keeps_every_file() {
     let small = closed(6);
-    replace(&small.disk, &[(1, 3)]);
+    replace(&small, &[(1, 3)]);
     small.disk.remove("segments/0000000005.seg").unwrap();
     let all = names(&small.disk);
-    let error = open(config(&small.disk)).unwrap_err();
+    let error = open(config(small.disk.clone())).unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
     assert_eq!(names(&small.disk), all);
 }
@@ -243,12 +212,9 @@ fn a_missing_file_is_named() {
         ("0000000001.seg", &[(2, 4)]),
     ] {
         let small = closed(6);
-        replace(&small.disk, shape);
+        replace(&small, shape);
         small.disk.remove(&format!("{SEGMENTS}/{gone}")).unwrap();
-        for error in [
-            open(config(&small.disk)).unwrap_err(),
-            reader(&small.disk).unwrap_err(),
-        ] {
+        for error in small.refusals() {
             assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
             assert!(error.to_string().contains(gone), "{gone}: {error}");
         }
@@ -258,12 +224,12 @@ fn a_missing_file_is_named() {
 #[test]
 fn a_file_in_the_place_of_another_is_refused() {
     let small = closed(6);
-    replace(&small.disk, &[(1, 3)]);
+    replace(&small, &[(1, 3)]);
     let right = "segments/0000000001-0000000003-000002.seg";
     let found = small.bytes(right).unwrap();
     for wrong in ["segments/0000000003.seg", "segments/0000000004.seg"] {
         small.put(right, &small.bytes(wrong).unwrap());
-        let error = open(config(&small.disk)).unwrap_err();
+        let error = open(config(small.disk.clone())).unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
         assert!(
             error.to_string().contains("says that it is segment"),
@@ -272,7 +238,7 @@ fn a_file_in_the_place_of_another_is_refused() {
     }
     small.put(right, &found);
     small.put("segments/0000000004.seg", &found);
-    let error = open(config(&small.disk)).unwrap_err();
+    let error = open(config(small.disk.clone())).unwrap_err();
     assert!(
         error.to_string().contains("replacement of segments 1 to 3"),
         "{error}"
@@ -282,16 +248,14 @@ fn a_file_in_the_place_of_another_is_refused() {
 #[test]
 fn the_footer_of_a_replacement_is_made_again() {
     let small = closed(6);
-    replace(&small.disk, &[(1, 3)]);
+    replace(&small, &[(1, 3)]);
     let name = "segments/0000000001-0000000003-000002.seg";
     let whole = small.bytes(name).unwrap();
     for cut in [1, 33, 4100] {
         let file = small.disk.open(name, Access::Write).unwrap();
         file.set_len(whole.len() as u64 - cut).unwrap();
-        small.check(&reader(&small.disk).unwrap().view().unwrap());
-        let engine = small.open();
-        small.check_everywhere(&engine);
-        engine.close().unwrap();
+        small.check_to_read();
+        small.check_opened();
         let beside = "segments/0000000001-0000000003-000002.sidx";
         assert!(small.bytes(beside).is_some(), "cut by {cut}");
         small.put(name, &whole);

@@ -138,9 +138,7 @@ fn a_damaged_footer_delays_its_run_until_it_is_mended() {
     let at = segment.len() - 4096;
     segment[at] ^= 1;
     small.put("segments/0000000003.seg", &segment);
-    let engine = small.open();
-    small.check_everywhere(&engine);
-    engine.close().unwrap();
+    small.check_opened();
     let engine = small.open();
     settle(&engine, 17);
     small.check_everywhere(&engine);

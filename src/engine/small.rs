@@ -5,26 +5,35 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::engine::open::open;
+use crate::engine::chain;
+use crate::engine::exchange::{next_generation, remove_all, replace_segments};
+use crate::engine::front::Front;
+use crate::engine::open::{open, open_read_only};
 use crate::engine::runs;
 use crate::engine::shared::Engine;
+use crate::error::{Result, StoreError};
 use crate::event::batch::Batch;
 use crate::event::coordinate::Coordinate;
 use crate::event::draft::EventDraft;
 use crate::event::id::EventId;
 use crate::event::kind::EventKind;
 use crate::event::position::Position;
+use crate::format::checkpoint::SealedEntry;
+use crate::format::manifest::Manifest;
 use crate::format::sidx::Axis16;
 use crate::index::layer::Axis;
 use crate::index::run::Run;
 use crate::index::view::View;
 use crate::io::{Access, Disk, MemoryDisk, read_exact_at, write_all_at};
-use crate::log::files::SEGMENTS;
+use crate::log::files::{SEGMENTS, SegmentFile, read_manifest};
+use crate::log::merged::merge;
+use crate::log::seal::Sealed;
 use crate::options::{MIN_SEGMENT_BYTES, StoreConfig};
 use crate::sync::Arc;
 
 const PAYLOAD_BYTES: usize = 60_000;
-pub(crate) const ENTITIES: usize = 97;
+const ENTITIES: usize = 97;
+
 /// A store of many small segments, and what was appended to it.
 pub(crate) struct Small {
     pub(crate) disk: MemoryDisk,
@@ -63,8 +72,29 @@ impl Small {
     }
 
     pub(crate) fn open(&self) -> Arc<Engine> {
-        let config = StoreConfig::on_disk(Arc::new(self.disk.clone()));
-        open(config.segment_bytes(MIN_SEGMENT_BYTES)).unwrap()
+        open(config(self.disk.clone())).unwrap()
+    }
+
+    /// As it is opened beside a writer.
+    pub(crate) fn reader(&self) -> Result<Arc<Front>> {
+        open_read_only(config(self.disk.clone()))
+    }
+
+    /// What those who cannot open it are told: one that writes, and one that only reads.
+    pub(crate) fn refusals(&self) -> [StoreError; 2] {
+        let writer = open(config(self.disk.clone()));
+        [writer.unwrap_err(), self.reader().unwrap_err()]
+    }
+
+    pub(crate) fn manifest(&self) -> Manifest {
+        read_manifest(&self.disk).unwrap().unwrap()
+    }
+
+    /// The segment files that are there.
+    pub(crate) fn segments(&self) -> Vec<SegmentFile> {
+        let files = self.disk.list(SEGMENTS).unwrap().into_iter();
+        let files = files.filter_map(|entry| SegmentFile::parse(&entry.name, "seg"));
+        files.collect()
     }
 
     pub(crate) fn fill(&mut self, engine: &Engine, segments: u64) {
@@ -141,6 +171,25 @@ impl Small {
         }
     }
 
+    /// The same, for one that only reads.
+    pub(crate) fn check_to_read(&self) {
+        self.check(&self.reader().unwrap().view().unwrap());
+    }
+
+    /// The same, in a store that is opened and closed.
+    pub(crate) fn check_opened(&self) {
+        let engine = self.open();
+        self.check_everywhere(&engine);
+        engine.close().unwrap();
+    }
+
+    /// No segment file is there that the manifest does not name.
+    pub(crate) fn check_all_named(&self, manifest: &Manifest) {
+        let is_named = |file: &SegmentFile| SegmentFile::holding(manifest, file.number) == *file;
+        let files = self.segments();
+        assert!(files.iter().all(is_named), "{files:?} of {manifest:?}");
+    }
+
     pub(crate) fn bytes(&self, name: &str) -> Option<Vec<u8>> {
         let file = self.disk.open(name, Access::Read).ok()?;
         let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
@@ -153,6 +202,29 @@ impl Small {
         let file = self.disk.open(name, Access::CreateNew).unwrap();
         write_all_at(&*file, bytes, 0).unwrap();
     }
+}
+
+pub(crate) fn config(disk: impl Disk + 'static) -> StoreConfig {
+    StoreConfig::on_disk(Arc::new(disk)).segment_bytes(MIN_SEGMENT_BYTES)
+}
+
+/// Writes a replacement for a range of sealed segments, which nothing names yet.
+pub(crate) fn write_replacement(engine: &Engine, first: u64, last: u64) -> (SealedEntry, Sealed) {
+    let sources = engine.sealed.lock().clone();
+    let sources = sources
+        .iter()
+        .filter(|entry| (first..=last).contains(&entry.number));
+    let files: Vec<_> = sources.map(SegmentFile::from).collect();
+    let generation = next_generation(engine);
+    let (file, sealed) = merge(&*engine.disk, &files, generation, engine.store_id).unwrap();
+    (chain::entry_of(&engine.store_id, file, &sealed), sealed)
+}
+
+/// Puts a replacement that was written in its place.
+pub(crate) fn put_in_place(engine: &Engine, (entry, sealed): &(SealedEntry, Sealed)) -> Result<()> {
+    let replaced = replace_segments(engine, *entry, sealed.digest_before)?;
+    remove_all(engine, replaced);
+    Ok(())
 }
 
 /// Some parents have several children, most have none; some children stand many segments behind.
