@@ -312,7 +312,7 @@ fn target_of(
     })
 }
 
-/// The histories that the restored store shares with others, each no further than it goes itself.
+/// The histories that the restored store shares with earlier ones, each no further than it goes itself.
 fn lineage_of(original: &Original, identity: Identity) -> Vec<Lineage> {
     let end = &original.tip;
     let shared_with = |store_id| Lineage {
@@ -320,14 +320,13 @@ fn lineage_of(original: &Original, identity: Identity) -> Vec<Lineage> {
         position: end.position,
         digest: end.digest,
     };
-    let mut lineage = Vec::new();
-    for earlier in &original.manifest.lineage {
-        if earlier.position >= end.position {
-            lineage.push(shared_with(earlier.store_id));
-            return lineage;
-        }
-        lineage.push(*earlier);
-    }
+    // None is left out, be it of a later place: what it compacted of the shared history names it.
+    let earlier = original.manifest.lineage.iter();
+    let earlier = earlier.map(|earlier| match earlier.position < end.position {
+        true => *earlier,
+        false => shared_with(earlier.store_id),
+    });
+    let mut lineage: Vec<_> = earlier.collect();
     if identity == Identity::Fork {
         lineage.push(shared_with(original.manifest.store_id));
     }

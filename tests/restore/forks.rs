@@ -5,7 +5,7 @@ use crate::support::power::Image;
 use crate::{assert_same, grow, opened, read_only, restore_into, restored, upto};
 use quipu::io::MemoryDisk;
 use quipu::prelude::*;
-use quipu::{Difference, Identity, SnapshotOptions, Upto};
+use quipu::{CompactionConfig, Difference, Identity, Retention, SnapshotOptions, Upto};
 use std::sync::Arc;
 
 /// The store id in the manifest, and how many histories it shares.
@@ -123,7 +123,8 @@ fn a_fork_of_what_was_before_the_fork_takes_nothing_of_the_branch() {
     for place in [0, 1, 15, report.position.get()] {
         for identity_of in [Identity::Fork, Identity::SameStore] {
             let (early, report) = restored(&branch, upto(place), identity_of);
-            assert_eq!(shared(&early), [report.position.get()]);
+            let earlier = if identity_of == Identity::Fork { 2 } else { 1 };
+            assert_eq!(shared(&early), vec![report.position.get(); earlier]);
             let original = read_only(&disk).unwrap();
             let expected = original.view_at(report.position).unwrap();
             let store = opened(&early);
@@ -133,6 +134,43 @@ fn a_fork_of_what_was_before_the_fork_takes_nothing_of_the_branch() {
             assert!(opened(&early).verify().unwrap().is_sound());
         }
     }
+}
+
+/// What a compaction writes of the shared history names the store that compacts. A fork of a place before that was
+/// left its id out, and was a store that nobody could open.
+#[test]
+fn a_compacted_fork_is_forked_and_restored_at_places_of_what_was_before_it() {
+    let disk = MemoryDisk::new();
+    grow(&opened(&disk), &mut Dice::new(11), 150);
+    let (branch, report) = restored(&disk, Upto::End, Identity::Fork);
+    let store = opened(&branch);
+    grow(&store, &mut Dice::new(12), 40);
+    let first = store.plan_compaction(&without_some()).unwrap().rewrites[0];
+    assert!(first.files == 1 && first.events_removed > 0, "{first}");
+    store.compact(without_some()).unwrap().wait().unwrap();
+    store.close().unwrap();
+    let (later, _) = restored(&branch, Upto::End, Identity::Fork);
+    for from in [branch, later] {
+        let original = read_only(&from).unwrap();
+        for place in [0, report.position.get() - 1, report.position.get()] {
+            for identity_of in [Identity::Fork, Identity::SameStore] {
+                let (early, report) = restored(&from, upto(place), identity_of);
+                let expected = original.view_at(report.position).unwrap();
+                assert_same(&read_only(&early).unwrap().view(), &expected);
+                let store = opened(&early);
+                assert_same(&store.view(), &expected);
+                grow(&store, &mut Dice::new(13), 4);
+                store.close().unwrap();
+                assert!(opened(&early).verify().unwrap().is_sound());
+            }
+        }
+    }
+}
+
+/// Writes each sealed segment anew, without some of its events.
+fn without_some() -> CompactionConfig {
+    let gone = Retention::query(Query::entity("e:1")).or(Retention::query(Query::entity("e:2")));
+    CompactionConfig::new().merge_below(0).remove(gone)
 }
 
 #[test]
