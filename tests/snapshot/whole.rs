@@ -281,6 +281,21 @@ fn a_damaged_store_is_refused_by_the_name_of_its_file() {
     }
 }
 
+/// `docs/backup.md` advises it once a store is damaged.
+#[test]
+fn damage_in_what_an_earlier_snapshot_holds_does_not_come_into_it() {
+    let (disk, dest) = (MemoryDisk::new(), MemoryDisk::new());
+    let store = store_on(&disk);
+    snapshot(&store, &dest);
+    damage(&disk, "segments/0000000001.seg");
+    fill_segment(&store);
+    assert!(!store.verify().unwrap().is_sound());
+    snapshot(&store, &dest);
+    let copy = read_only(dest).unwrap();
+    assert_eq!(copy.head(), store.head());
+    assert!(copy.verify().unwrap().is_sound());
+}
+
 #[test]
 fn a_copy_that_is_not_what_was_written_is_found() {
     let disk = MemoryDisk::new();
