@@ -14,11 +14,10 @@ use crate::format::segment::SegmentHeader;
 use crate::index::layer::{open_checkpoint, open_footer, open_side_index};
 use crate::index::layers::Layers;
 use crate::index::run::RunCheck;
-use crate::io::{Access, Disk, DiskFile, read_exact_at};
+use crate::io::{Disk, DiskFile, read_exact_at};
 use crate::lineage::proof::is_damage;
 use crate::lineage::verification::{Damage, Verification};
 use crate::log::files::{CHECKPOINT, HINT, MANIFEST, SegmentFile, read_manifest, read_small};
-use crate::log::look;
 use crate::log::scan::Tip;
 use crate::log::seal::{Indexer, footer_start};
 use crate::log::segment::Segment;
@@ -127,11 +126,11 @@ impl Derived {
         })
     }
 
-    /// Compares what was made again with what is there.
+    /// Compares what was made again with what is there; `file` is that of the segment.
     pub(super) fn compare(
         &self,
         disk: &dyn Disk,
-        segment: &Segment,
+        (segment, file): (&Segment, &dyn DiskFile),
         (header, tip): (&SegmentHeader, Tip),
         indexing: Indexing,
         found: &mut Verification,
@@ -140,7 +139,7 @@ impl Derived {
         match indexing.place {
             Place::Footer => {
                 self.check_entry(&entry_of(&header.store_id, segment.place(), &sealed), found);
-                compare_footer(disk, segment, tip.mark.offset, &index, found)?;
+                compare_footer(segment, file, tip.mark.offset, &index, found)?;
                 compare_side_index(disk, segment, &index, found)
             }
             Place::Checkpoint => {
@@ -215,18 +214,17 @@ fn check_hint(disk: &dyn Disk, store_id: &[u8; 16], found: &mut Verification) ->
 }
 
 fn compare_footer(
-    disk: &dyn Disk,
     segment: &Segment,
+    file: &dyn DiskFile,
     log_end: u64,
     index: &[u8],
     found: &mut Verification,
 ) -> Result<()> {
     let name = segment.name();
-    let file = look::open(disk, &name, Access::Read)?;
     let start = footer_start(log_end);
     let mut expected = vec![0; usize::try_from(start - log_end).unwrap_or_default()];
     expected.extend_from_slice(index);
-    let Some(at) = first_difference(&*file, &name, &expected, log_end)? else {
+    let Some(at) = first_difference(file, &name, &expected, log_end)? else {
         return Ok(());
     };
     let damage = |what: String| Damage {
@@ -334,11 +332,11 @@ mod tests {
     use crate::format::manifest::{Manifest, Replaced};
     use crate::format::run::{RUN_SEGMENTS, RunBuilder, RunHead};
     use crate::format::sidx::SidxRow;
-    use crate::io::{MemoryDisk, write_all_at};
+    use crate::io::{Access, MemoryDisk, write_all_at};
     use crate::lineage::verify::{VerifyOptions, verify};
     use crate::log::files::segment_name;
     use crate::log::files::write_manifest;
-    use crate::log::look::{list_segments, read_header};
+    use crate::log::look::{self, list_segments, read_header};
     use crate::log::merged::merge;
     use crate::log::scan::{Scan, Step};
     use crate::options::{MIN_SEGMENT_BYTES, StoreConfig};

@@ -201,7 +201,7 @@ impl<'a> Verifier<'a> {
         let file = open(&*self.front.disk, name)?;
         let header = read_header(&*file, part, name)?;
         self.enter(&header, name);
-        let mut scan = Scan::begin(file, name.to_owned(), &header)?;
+        let mut scan = Scan::begin(Arc::clone(&file), name.to_owned(), &header)?;
         let mut indexing = derived.indexing(&header, part.is_sealed.then_some(part.last));
         let done_before = self.progress.done_bytes;
         while scan.tip.position < part.last {
@@ -212,9 +212,10 @@ impl<'a> Verifier<'a> {
             };
             self.group(&scan, &group, &header, indexing.as_mut())?;
             if let Some(indexing) = indexing.take_if(|i| i.is_done(scan.tip.position)) {
+                // Not opened again: it may not be there any more.
+                let (disk, segment) = (&*self.front.disk, (&*part.segment, &*file));
                 let place = (&header, scan.tip);
-                let disk = &*self.front.disk;
-                derived.compare(disk, &part.segment, place, indexing, &mut self.found)?;
+                derived.compare(disk, segment, place, indexing, &mut self.found)?;
             }
             self.progress.done_bytes = done_before + scan.tip.mark.offset;
             self.tell()?;

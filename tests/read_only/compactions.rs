@@ -173,6 +173,25 @@ fn a_refresh_shows_the_store_whatever_is_compacted_meanwhile() {
     }
 }
 
+/// The bug: the file of a segment was opened again for its footer. Replaced since it was opened for its events, it was
+/// not there any more, and a sound store was damaged.
+#[test]
+fn a_verification_finds_the_store_sound_whatever_is_compacted_meanwhile() {
+    for at in 0.. {
+        let disturbed = Disturbed::new(3);
+        let reader = disturbed.open().unwrap();
+        let left = disturbed.compact_at(at);
+        let found = reader.verify().unwrap_or_else(|e| panic!("{at}: {e}"));
+        disturbed.disarm();
+        assert!(found.is_sound(), "call {at}: {found}");
+        assert_eq!(found.repairable_found, 0, "call {at}: {found}");
+        if *left.lock().unwrap() == 3 {
+            assert!(at > 20, "{at} calls");
+            break;
+        }
+    }
+}
+
 /// The n-th segment is replaced at the moment at which it is wanted for the first time.
 fn just_ahead() -> impl FnMut(&mut World, Call<'_>) {
     let mut wanted = BTreeSet::new();
