@@ -11,7 +11,7 @@ use crate::engine::chain;
 use crate::engine::open::{self, LockFor};
 use crate::error::{Result, StoreError};
 use crate::format::manifest::{Manifest, SnapshotEnd};
-use crate::io::{Disk, DiskLock};
+use crate::io::{Disk, DiskLock, remove_if_there};
 use crate::log::apply;
 use crate::log::files::{
     CHECKPOINT, HINT, LOCK, MANIFEST, SEGMENTS, SegmentFile, UNFINISHED, decode_error,
@@ -111,10 +111,7 @@ impl Destination {
             .map_err(fail)?;
         // What a writer left tells of a log without an end.
         for name in [CHECKPOINT, HINT] {
-            match self.disk.remove(name) {
-                Err(e) if e.kind() != ErrorKind::NotFound => return Err(fail(e)),
-                _ => {}
-            }
+            remove_if_there(&*self.disk, name).map_err(fail)?;
         }
         if left == Left::IsAnother {
             let named = |file| (self.manifest.as_ref()).is_some_and(|m| look::is_named(m, file));

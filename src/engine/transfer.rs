@@ -11,7 +11,9 @@ use crate::engine::original::{Original, Part, tip_at};
 use crate::error::{Result, StoreError, StoreErrorKind};
 use crate::format::manifest::{Manifest, SnapshotEnd};
 use crate::format::segment::SegmentHeader;
-use crate::io::{Access, CopyError, Disk, DiskFile, Pace, Sharing, copy_bytes, write_all_at};
+use crate::io::{
+    Access, CopyError, Disk, DiskFile, Pace, Sharing, copy_bytes, remove_if_there, write_all_at,
+};
 use crate::log::files::{MANIFEST, SegmentFile};
 use crate::log::look;
 use crate::log::proof::{self, Cut};
@@ -304,10 +306,7 @@ impl<'a> Transfer<'a> {
     fn bring_whole(&mut self, work: &Work, unfinished: &str) -> Result<()> {
         let disk = &*self.destination.disk;
         let fail = |e| writing(disk, unfinished, e);
-        match disk.remove(unfinished) {
-            Err(e) if e.kind() != ErrorKind::NotFound => return Err(fail(e)),
-            _ => {}
-        }
+        remove_if_there(disk, unfinished).map_err(fail)?;
         if self.share(work, unfinished)? {
             return Ok(());
         }

@@ -48,7 +48,7 @@ pub(crate) use discard::discard;
 pub(crate) use exact::{PIECE_BYTES, read_exact_at, read_upto_at, write_all_at, write_in_pieces};
 pub(crate) use overlay::Overlay;
 pub(crate) use priority::lower_priority;
-pub(crate) use replace::replace;
+pub(crate) use replace::{make_anew, remove_if_there, replace};
 
 #[cfg(test)]
 mod tests;

@@ -2,10 +2,10 @@
 //!
 //! Runs on the thread that fills it.
 
-use std::io::{self, ErrorKind};
+use std::io;
 
 use crate::error::{Result, StoreError};
-use crate::io::{Access, Disk, DiskFile, PIECE_BYTES, write_in_pieces};
+use crate::io::{Disk, DiskFile, PIECE_BYTES, make_anew, write_in_pieces};
 use crate::sync::Arc;
 
 /// The file being written.
@@ -21,14 +21,10 @@ pub(crate) struct Output {
 impl Output {
     /// Makes the file.
     pub(crate) fn create(disk: &dyn Disk, name: &str) -> Result<Self> {
-        let fail = |e: io::Error| StoreError::io(format_args!("making {name}"), e);
-        match disk.remove(name) {
-            Err(e) if e.kind() != ErrorKind::NotFound => return Err(fail(e)),
-            _ => {}
-        }
+        let file = make_anew(disk, name);
         Ok(Self {
             name: name.to_owned(),
-            file: disk.open(name, Access::CreateNew).map_err(fail)?,
+            file: file.map_err(|e| StoreError::io(format_args!("making {name}"), e))?,
             buffer: Vec::new(),
             at: 0,
         })

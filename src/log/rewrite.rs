@@ -1,7 +1,8 @@
 //! Writes sealed segments anew, one behind the other, into one file: what goes as stubs, all else as it was.
 //!
 //! Every checksum of what is read is verified, the running digest is folded anew, and a stub proves the hash of its
-//! event: damage is an error and never copied. The groups stay the ones they were. Runs on the thread that compacts; the file counts for nothing until a manifest names it.
+//! event: damage is an error and never copied. The groups stay the ones they were. The file counts for nothing until a
+//! manifest names it. Runs on the threads that write for a compaction.
 
 use crate::error::{Result, StoreError};
 use crate::event::hash::{entity_digest, fold_digest, rest_digest};
