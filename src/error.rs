@@ -189,6 +189,18 @@ impl StoreError {
         self
     }
 
+    /// Says in which directory a file is damaged, too new or out of reach, unless the sentence does.
+    pub(crate) fn in_place(mut self, place: &str) -> Self {
+        let is_of_a_file = matches!(
+            self.0.kind,
+            StoreErrorKind::Corrupt | StoreErrorKind::Unsupported | StoreErrorKind::Io
+        );
+        if is_of_a_file && !self.0.message.contains(place) {
+            self.0.message = format!("in {place}: {}", self.0.message);
+        }
+        self
+    }
+
     /// Returns the same answer for another caller of a failed group; the cause goes along as text.
     pub(crate) fn duplicate(&self) -> Self {
         Self::new(self.0.kind, self.0.message.clone()).with_positions(self.0.in_the_way.clone())

@@ -7,7 +7,7 @@ mod ruled;
 
 use quipu::io::{MemoryDisk, RealDisk};
 use quipu::prelude::*;
-use quipu::{MIN_SEGMENT_BYTES, Result, StoreErrorKind as Is};
+use quipu::{MIN_SEGMENT_BYTES, RestoreOptions, Result, StoreErrorKind as Is};
 use ruled::{Call, Op, Ruled};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -148,6 +148,27 @@ fn a_damaged_or_missing_manifest_is_corrupt() {
 fn a_path_that_cannot_be_is_an_argument() {
     for path in ["", "a\0b"] {
         refused(Path::new(path), Is::Argument, &["name one"]);
+    }
+}
+
+/// A comparison of two stores said "manifest at byte 0", and not of which.
+#[test]
+fn damage_is_told_with_the_directory_that_has_it() {
+    let damaged = changed(MANIFEST, |bytes| bytes[30] ^= 1);
+    let folder = tempfile::tempdir().unwrap();
+    let [path, new] = ["store", "new"].map(|name| folder.path().join(name));
+    let store = Store::open(&path).unwrap();
+    for told in [
+        Store::open(&damaged).map(drop),
+        Store::open_read_only(&damaged).map(drop),
+        quipu::diff(&path, &damaged).map(drop),
+        quipu::restore(&damaged, &new, RestoreOptions::new()).map(drop),
+        store.snapshot(&damaged).map(drop),
+    ] {
+        let error = told.unwrap_err();
+        assert_eq!(error.kind(), Is::Corrupt, "{error}");
+        let place = damaged.path().display().to_string();
+        assert!(error.to_string().contains(&place), "{error}");
     }
 }
 

@@ -42,6 +42,11 @@ impl Destination {
         disk: Arc<dyn Disk>,
         check: impl Fn(Option<&Manifest>) -> Result<()>,
     ) -> Result<Self> {
+        let place = disk.describe();
+        Self::look(disk, check).map_err(|error| error.in_place(&place))
+    }
+
+    fn look(disk: Arc<dyn Disk>, check: impl Fn(Option<&Manifest>) -> Result<()>) -> Result<Self> {
         open::make_directory(&*disk)?;
         refuse_strangers(&*disk)?;
         check(read_manifest(&*disk)?.as_ref())?;

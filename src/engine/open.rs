@@ -30,9 +30,14 @@ use crate::sync::{Arc, Mutex, OnceLock, RwLock};
 
 /// Opens the store that the settings name, and creates it if there is none.
 pub(crate) fn open(config: StoreConfig) -> Result<Arc<Engine>> {
-    let started = Instant::now();
     config.check()?;
     let disk = config.disk();
+    let place = disk.describe();
+    open_disk(config, disk).map_err(|error| error.in_place(&place))
+}
+
+fn open_disk(config: StoreConfig, disk: Arc<dyn Disk>) -> Result<Arc<Engine>> {
+    let started = Instant::now();
     prepare(&*disk)?;
     let lock = take_lock(&*disk, LockFor::Writing)?;
     let manifest = match read_manifest(&*disk)? {
@@ -64,7 +69,8 @@ pub(crate) fn open_read_only(config: StoreConfig) -> Result<Arc<Front>> {
     let started = Instant::now();
     config.check()?;
     let disk = config.disk();
-    let (follower, published) = Follower::open(Arc::clone(&disk))?;
+    let (follower, published) =
+        Follower::open(Arc::clone(&disk)).map_err(|error| error.in_place(&disk.describe()))?;
     tracing::info!(
         place = disk.describe(),
         position = published.head.position.get(),
