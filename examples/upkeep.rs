@@ -22,6 +22,7 @@ const MIB: u64 = 1024 * 1024;
 fn main() -> quipu::Result<()> {
     let folder = PathBuf::from(std::env::args().nth(1).unwrap_or(FOLDER.to_owned()));
     let [path, backup, fork] = ["store", "backup", "fork"].map(|name| folder.join(name));
+    // Only full segments are compacted; small ones are full soon.
     let store = Store::open_with(StoreConfig::new(&path).segment_bytes(MIB))?;
     let left = a_day(&store)?;
     println!("a customer left at position {}", left.position());

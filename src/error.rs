@@ -23,15 +23,16 @@ pub enum StoreErrorKind {
     Conflict,
     /// A queue stayed full; nothing was written, try again later.
     Busy,
-    /// What was asked for by name is not there; to a reader also the store itself, once its directory is gone or replaced.
+    /// What was asked for by name is not there, or retention removed it; of a directory: there is no store in it, or none
+    /// any more.
     NotFound,
     /// The store was closed.
     Closed,
     /// The store was opened for reading only.
     ReadOnly,
-    /// Another process or handle holds the store for writing.
+    /// Another process or handle holds the directory, to write the store or to copy one there.
     Locked,
-    /// Bytes of the store are damaged; the sentence names file and offset.
+    /// Bytes of the store are damaged; the sentence names file and offset, and `docs/backup.md` says what to do.
     Corrupt,
     /// The store, or a value in it, needs a newer version of this crate.
     Unsupported,
