@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::engine::compact_config::CompactionConfig;
-use crate::engine::compact_size::{Lengths, runs_after};
+use crate::engine::compact_size::runs_after;
 use crate::engine::shared::Engine;
 use crate::engine::survey::{GoOn, Question, Survey};
 use crate::engine::threads::work_out;
@@ -18,6 +18,7 @@ use crate::format::checkpoint::SealedEntry;
 use crate::index::going::Going;
 use crate::index::merged_size::{IndexSize, Merged, index_size};
 use crate::index::picture::Picture;
+use crate::log::lengths::Lengths;
 use crate::log::scan::GROUPS_START;
 use crate::log::seal::footer_start;
 
@@ -225,7 +226,7 @@ pub(super) fn plan(engine: &Engine, config: &CompactionConfig, go_on: &GoOn<'_>)
             .unwrap_or(engine.config.segment_bytes / 2),
         most: engine.config.segment_bytes,
     };
-    let lengths = Lengths::of(engine)?;
+    let lengths = Lengths::list(&*engine.disk)?;
     let mut work = Work::default();
     let mut keys = BTreeMap::new();
     let groups = divide(surveys, &limits);
@@ -235,9 +236,9 @@ pub(super) fn plan(engine: &Engine, config: &CompactionConfig, go_on: &GoOn<'_>)
     for (group, index) in groups.into_iter().zip(indexes) {
         keys.extend(work.add(group, index, &lengths));
     }
-    work.plan.run_bytes_before = lengths.runs();
+    work.plan.run_bytes_before = lengths.of_runs();
     work.plan.run_bytes_after = match work.tasks.is_empty() {
-        true => lengths.runs(),
+        true => lengths.of_runs(),
         false => runs_after(
             engine,
             &work.sealed_after(sealed),
@@ -308,7 +309,7 @@ impl Work {
     ) -> Option<(u64, u64)> {
         let (first, last) = (group.first()?, group.last()?);
         let sum = |of: fn(&Going) -> u64| group.iter().map(|s| of(&s.going)).sum::<u64>();
-        let before = group.iter().map(|s| lengths.sealed(&s.entry)).sum();
+        let before = group.iter().map(|s| lengths.of_sealed(&s.entry)).sum();
         let (files, events) = (group.len() as u64, sum(|going| going.events));
         let plan = &mut self.plan;
         plan.files_before += files;

@@ -4,9 +4,6 @@
 //! name once it was copied and proven, so that an interrupted copy goes on where it stopped; only the one in which an
 //! earlier snapshot ends grows in its place. Runs on the thread that copies, under the directory's lock.
 
-use std::collections::BTreeMap;
-use std::io::ErrorKind;
-
 use crate::engine::chain;
 use crate::engine::open::{self, LockFor};
 use crate::error::{Result, StoreError};
@@ -17,6 +14,7 @@ use crate::log::files::{
     CHECKPOINT, HINT, LOCK, MANIFEST, SEGMENTS, SegmentFile, UNFINISHED, decode_error,
     read_manifest, read_small, write_manifest, write_manifest_as,
 };
+use crate::log::lengths::Lengths;
 use crate::log::look;
 use crate::log::plan;
 use crate::sync::Arc;
@@ -29,7 +27,7 @@ pub(crate) struct Destination {
     pub(crate) manifest: Option<Manifest>,
     /// The one that an interrupted copy was to have.
     pub(crate) unfinished: Option<Manifest>,
-    segments: Files,
+    lengths: Lengths,
     _lock: Box<dyn DiskLock>,
 }
 
@@ -54,8 +52,8 @@ impl Destination {
         let manifest = read_manifest(&*disk)?;
         check(manifest.as_ref())?;
         let unfinished = read_unfinished(&*disk)?;
-        let segments = Files::list(&*disk)?;
-        if let (None, None, Some(name)) = (&manifest, &unfinished, segments.0.keys().next()) {
+        let lengths = Lengths::list(&*disk)?;
+        if let (None, None, Some(name)) = (&manifest, &unfinished, lengths.names().next()) {
             return Err(StoreError::argument(format!(
                 "{} holds {name} and no {MANIFEST}; name an empty directory",
                 disk.describe()
@@ -65,7 +63,7 @@ impl Destination {
             disk,
             manifest,
             unfinished,
-            segments,
+            lengths,
             _lock: lock,
         })
     }
@@ -84,7 +82,7 @@ impl Destination {
         let end = plan::proven(None, Some(&closed));
         // Closing cuts the last file and takes the next one away; whatever a writer did since has made it longer.
         let last = SegmentFile::original(end.segment);
-        let is_closed = self.segments.newest() == Some(last);
+        let is_closed = self.lengths.newest_segment() == Some(last);
         let is_closed = is_closed && self.bytes_of(last) == Some(end.offset);
         Ok(is_closed.then_some(SnapshotEnd {
             segment: end.segment,
@@ -121,14 +119,14 @@ impl Destination {
         if left == Left::IsAnother {
             let named = |file| (self.manifest.as_ref()).is_some_and(|m| look::is_named(m, file));
             apply::remove_segments(&*self.disk, |file| !named(file))?;
-            self.segments = Files::list(&*self.disk)?;
+            self.lengths = Lengths::list(&*self.disk)?;
         }
         write_manifest_as(&*self.disk, UNFINISHED, target)
     }
 
     /// The length of a segment file that is there under its own name.
     pub(crate) fn bytes_of(&self, file: SegmentFile) -> Option<u64> {
-        self.segments.bytes_of(file)
+        self.lengths.of_segment(file)
     }
 
     /// Whether a segment file belongs to the earlier snapshot, which does not end in it.
@@ -147,39 +145,6 @@ impl Destination {
         write_manifest(&*self.disk, target)?;
         apply::remove_segments(&*self.disk, |file| !look::is_named(target, file))?;
         open::remove_unfinished(&*self.disk)
-    }
-}
-
-/// The lengths of the files in a folder of segments, by name.
-#[derive(Debug, Default)]
-pub(crate) struct Files(BTreeMap<String, u64>);
-
-impl Files {
-    /// What there is; nothing if there is no folder.
-    pub(crate) fn list(disk: &dyn Disk) -> Result<Self> {
-        let entries = match disk.list(SEGMENTS) {
-            Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
-            listed => listed.map_err(|e| failed(disk, e))?,
-        };
-        let files = entries.into_iter().filter(|entry| entry.is_file);
-        Ok(Self(
-            files
-                .map(|entry| (format!("{SEGMENTS}/{}", entry.name), entry.bytes))
-                .collect(),
-        ))
-    }
-
-    pub(crate) fn bytes_of(&self, file: SegmentFile) -> Option<u64> {
-        self.0.get(&file.name()).copied()
-    }
-
-    /// The segment with the highest number.
-    fn newest(&self) -> Option<SegmentFile> {
-        let segments = self.0.keys().filter_map(|name| {
-            let name = name.strip_prefix(SEGMENTS)?.strip_prefix('/')?;
-            SegmentFile::parse(name, "seg")
-        });
-        segments.max_by_key(|file| file.number)
     }
 }
 

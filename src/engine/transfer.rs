@@ -6,7 +6,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use crate::engine::destination::{Destination, Files};
+use crate::engine::destination::Destination;
 use crate::engine::original::{Original, Part, tip_at};
 use crate::error::{Result, StoreError, StoreErrorKind};
 use crate::format::manifest::{Manifest, SnapshotEnd};
@@ -15,6 +15,7 @@ use crate::io::{
     Access, CopyError, Disk, DiskFile, Pace, Sharing, copy_bytes, remove_if_there, write_all_at,
 };
 use crate::log::files::{MANIFEST, SegmentFile};
+use crate::log::lengths::Lengths;
 use crate::log::look;
 use crate::log::proof::{self, Cut};
 use crate::log::scan::{GROUPS_START, Tip};
@@ -164,26 +165,26 @@ impl<'a> Transfer<'a> {
         let Some((last, others)) = parts.split_last() else {
             return Ok(Vec::new());
         };
-        let files = Files::list(&*self.original.disk)?;
+        let lengths = Lengths::list(&*self.original.disk)?;
         let mut works = Vec::with_capacity(parts.len());
         for part in others {
-            works.push(self.work(part, None, &files)?);
+            works.push(self.work(part, None, &lengths)?);
         }
         let cut = cut.unwrap_or(Cut {
             tip: self.original.tip,
             group: None,
         });
-        works.push(self.work(last, Some(cut), &files)?);
+        works.push(self.work(last, Some(cut), &lengths)?);
         Ok(works)
     }
 
     /// What is to be done for one file, of which `end` says where it ends if that is not where the original's does.
-    fn work(&mut self, part: &Part, end: Option<Cut>, files: &Files) -> Result<Option<Work>> {
+    fn work(&mut self, part: &Part, end: Option<Cut>, lengths: &Lengths) -> Result<Option<Work>> {
         let source = &*self.original.disk;
         if part.is_sealed && self.destination.has_whole(part.file) {
             // Nothing of it is read: a snapshot costs what is new.
             let there = self.destination.bytes_of(part.file);
-            if let Some(bytes) = there.filter(|_| there == files.bytes_of(part.file))
+            if let Some(bytes) = there.filter(|_| there == lengths.of_segment(part.file))
                 && self.is_same(part.file)?
             {
                 self.brought.kept_bytes += bytes;

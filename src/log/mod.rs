@@ -5,6 +5,7 @@ pub(crate) mod apply;
 pub(crate) mod event;
 pub(crate) mod files;
 pub(crate) mod hashes;
+pub(crate) mod lengths;
 pub(crate) mod look;
 #[cfg(test)]
 pub(crate) mod merged;
