@@ -26,12 +26,12 @@ pub(crate) fn whole(event: &Event) -> String {
         event.batch_len(),
         event.payload_len(),
         event.payload_bytes().unwrap().len(),
-        blake3_like(event.payload_bytes().unwrap()),
+        sum_of(event.payload_bytes().unwrap()),
     )
 }
 
 /// A sum that tells payloads apart, so that a failure prints no pages.
-fn blake3_like(bytes: &[u8]) -> u64 {
+fn sum_of(bytes: &[u8]) -> u64 {
     bytes.iter().fold(7, |sum: u64, byte| {
         sum.wrapping_mul(0x0100_0000_01b3) ^ u64::from(*byte)
     })
