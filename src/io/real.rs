@@ -1,4 +1,7 @@
 //! The operating system's disk: one directory, positional reads and writes, and a lock that dies with us.
+//!
+//! On Linux every file that is open or mapped holds a shared lock, so that nobody cuts it under its readers. Any thread
+//! may call.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -177,6 +180,12 @@ fn reflink(from: &File, to: &File) -> io::Result<()> {
     Ok(rustix::fs::ioctl_ficlone(to, from)?)
 }
 
+/// Elsewhere it takes calls of which none is both safe and common; the bytes are copied.
+#[cfg(not(target_os = "linux"))]
+fn reflink(_: &File, _: &File) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Takes the lock that [`only_use`] asks for, shared with all other users until the file is neither open nor mapped.
 ///
 /// Whether the file has a name: without one, it was removed or replaced since it was opened, and may have been cut.
@@ -194,15 +203,15 @@ fn announce_use(file: &File, name: &str) -> io::Result<bool> {
     }
 }
 
+#[cfg(not(target_os = "linux"))]
+fn announce_use(_: &File, _: &str) -> io::Result<bool> {
+    Ok(true)
+}
+
 #[cfg(target_os = "linux")]
 fn has_name(file: &File) -> io::Result<bool> {
     use std::os::linux::fs::MetadataExt;
     Ok(file.metadata()?.st_nlink() > 0)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn announce_use(_: &File, _: &str) -> io::Result<bool> {
-    Ok(true)
 }
 
 /// Whether the file has no name and no other user: the lock stays taken, so that it has none later.
@@ -215,12 +224,6 @@ fn only_use(file: &File) -> bool {
 #[cfg(not(target_os = "linux"))]
 fn only_use(_: &File) -> bool {
     false
-}
-
-/// Elsewhere it takes calls of which none is both safe and common; the bytes are copied.
-#[cfg(not(target_os = "linux"))]
-fn reflink(_: &File, _: &File) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(target_os = "linux")]
