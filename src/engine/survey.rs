@@ -1,11 +1,12 @@
 //! What of each sealed segment may go: the predicate is asked about its events.
 //!
-//! Several threads of low priority ask, each about one segment after the other, so that appends go first. What was said is
-//! kept, one bit for each event.
+//! Several threads of low priority ask, each about one segment after the other, so that appends go first; which events
+//! there are to ask about is asked once, before. What was said is kept, one bit for each event.
 
 use crate::engine::threads::work_out;
 use crate::error::Result;
 use crate::event::kind::EventKind;
+use crate::event::query::Query;
 use crate::event::timestamp::Timestamp;
 use crate::format::checkpoint::SealedEntry;
 use crate::index::going::Going;
@@ -19,6 +20,9 @@ const EVENTS_BETWEEN_STOPS: u32 = 1024;
 
 /// Whether the work may go on; asked now and then, by any thread.
 pub(super) type GoOn<'a> = dyn Fn() -> Result<()> + Sync + 'a;
+
+/// A predicate, and the query that finds the events it is asked about.
+type Asked<'a> = (&'a dyn RetentionPredicate, Query);
 
 /// What would become of one sealed segment.
 pub(super) struct Survey<'a> {
@@ -57,9 +61,18 @@ impl<'a> Question<'a> {
         sealed: &[SealedEntry],
         go_on: &GoOn<'_>,
     ) -> Result<Vec<Survey<'a>>> {
+        let asked = match self.predicate {
+            Some(predicate) => {
+                let candidates = predicate.candidates(self.now);
+                candidates.check()?;
+                Some((predicate, candidates))
+            }
+            None => None,
+        };
+        let asked = asked.as_ref();
         let surveys = work_out("quipu-plan", sealed, || {
             let moment = RetentionMoment::new(self.now, self.picture);
-            move |entry: &SealedEntry| self.survey(entry, &moment, go_on)
+            move |entry: &SealedEntry| self.survey(entry, asked, &moment, go_on)
         })?;
         Ok(surveys.into_iter().flatten().collect())
     }
@@ -67,6 +80,7 @@ impl<'a> Question<'a> {
     fn survey(
         &self,
         entry: &SealedEntry,
+        asked: Option<&Asked<'_>>,
         moment: &RetentionMoment<'_>,
         go_on: &GoOn<'_>,
     ) -> Result<Option<Survey<'a>>> {
@@ -80,10 +94,10 @@ impl<'a> Question<'a> {
             going: Going::default(),
         };
         let rows = layer.rows_upto(u64::MAX);
-        if let Some(predicate) = self.predicate
+        if let Some(asked) = asked
             && layer.kept_between((0, rows))? > 0
         {
-            self.ask(predicate, &mut survey, moment, go_on)?;
+            self.ask(asked, &mut survey, moment, go_on)?;
             survey.settle(self.min_freed_percent);
         }
         Ok(Some(survey))
@@ -99,7 +113,7 @@ impl<'a> Question<'a> {
 
     fn ask(
         &self,
-        predicate: &dyn RetentionPredicate,
+        (predicate, candidates): &Asked<'_>,
         survey: &mut Survey<'_>,
         moment: &RetentionMoment<'_>,
         go_on: &GoOn<'_>,
@@ -108,8 +122,7 @@ impl<'a> Question<'a> {
             survey.entry.first_position,
             survey.entry.last_position.min(self.upto),
         );
-        let query = predicate.candidates(moment.now());
-        let mut walk = Walk::new(query, Direction::Forward, span, usize::MAX);
+        let mut walk = Walk::new(candidates.clone(), Direction::Forward, span, usize::MAX);
         let mut asked = 0_u32;
         while let Some(hit) = walk.next(&self.picture) {
             let event = hit?.event;

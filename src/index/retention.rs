@@ -53,7 +53,8 @@ pub trait RetentionPredicate: fmt::Debug + Send + Sync {
     fn may_go(&self, event: &EventRef<'_>, moment: &RetentionMoment<'_>) -> Result<bool>;
 
     /// A query that all events that may go match, so that the others need not be read; every event unless said. One that
-    /// is too narrow keeps too much, and removes nothing that was not asked about.
+    /// is too narrow keeps too much, and removes nothing that was not asked about. Asked for once in a plan or compaction,
+    /// which ends with `Argument` when the query is not valid.
     fn candidates(&self, _now: Timestamp) -> Query {
         Query::all()
     }

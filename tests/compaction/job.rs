@@ -8,7 +8,7 @@ use quipu::{
     RetentionPredicate,
 };
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -281,6 +281,39 @@ fn a_predicate_of_the_callers_own_decides_and_may_fail() {
     assert_eq!(done.events_removed + left, 80);
     assert!(left < 20, "only the newest segment keeps them");
     assert_eq!(store.revision("order:7").unwrap(), 80);
+}
+
+/// Lets everything go that a query finds, and counts how often it is asked for that.
+#[derive(Debug)]
+struct Found(Query, Arc<AtomicUsize>);
+
+impl RetentionPredicate for Found {
+    fn may_go(&self, _: &EventRef<'_>, _: &RetentionMoment<'_>) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn candidates(&self, _: Timestamp) -> Query {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.clone()
+    }
+}
+
+/// A query that is refused wherever else it is asked was taken for one that finds nothing.
+#[test]
+fn candidates_are_asked_for_once_and_held_to_what_a_query_may_be() {
+    let store = filled(&memory());
+    let asked = Arc::default();
+    let of = |query| CompactionConfig::new().remove(Found(query, Arc::clone(&asked)));
+    let plan = store.plan_compaction(&of(Query::kind(PLACED))).unwrap();
+    assert!(
+        plan.events_removed > 1_000 && plan.files_before > 2,
+        "{plan}"
+    );
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    let nameless = || of(Query::entity(""));
+    let refused = StoreErrorKind::Argument;
+    assert_eq!(kind_of(store.plan_compaction(&nameless())), refused);
+    assert_eq!(kind_of(store.compact(nameless()).unwrap().wait()), refused);
 }
 
 /// Has the last handle to the store that asks it, and lets it go when it is first asked; with dry runs between, has the
