@@ -5,6 +5,7 @@ use crate::support::cuts::{cut_everywhere, seeds};
 use crate::support::dice::Dice;
 use crate::support::disk::TestDisk;
 use crate::support::golden::{self, Golden};
+use crate::support::number;
 use crate::support::power::{Image, Keep, PowerDisk};
 use crate::support::ruled::{Op, Ruled};
 use crate::support::script::{self, KIND, Sent};
@@ -92,7 +93,7 @@ fn acked_events_survive_a_kill() {
     if let Some(path) = child::place_for("append") {
         return append_until_killed(&path);
     }
-    let kills: u64 = std::env::var("QUIPU_KILLS").map_or(20, |n| n.parse().unwrap());
+    let kills: u64 = number("QUIPU_KILLS", 20);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
     let mut dice = Dice::new(7);

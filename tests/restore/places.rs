@@ -1,6 +1,7 @@
 //! A restore to any place of any store is what the store was there.
 
 use crate::support::dice::Dice;
+use crate::support::number;
 use crate::support::script;
 use crate::support::times::TestClock;
 use crate::{assert_same, batch, grow, opened, read_only, restore_into, restored, upto};
@@ -8,11 +9,6 @@ use quipu::io::{Access, Disk, MemoryDisk};
 use quipu::prelude::*;
 use quipu::{Identity, Upto};
 use std::sync::Arc;
-
-/// A number of the environment's, so that a longer run needs no other code.
-fn number(name: &str, or: u64) -> u64 {
-    std::env::var(name).map_or(or, |text| text.parse().expect("a number"))
-}
 
 /// Checks one restore, for readers and for a writer that goes on.
 fn check(original: &Store, disk: &MemoryDisk, place: u64, identity: Identity, dice: &mut Dice) {

@@ -1,6 +1,7 @@
 //! Cuts the power before each call that a history makes to its disk, with many choices of what was kept, and recovers.
 
 use super::dice::Dice;
+use super::number;
 use super::power::{Image, Keep, PowerDisk};
 use super::ruled::Ruled;
 use super::script::{self, Ledger, Sent};
@@ -10,9 +11,6 @@ use std::sync::{Arc, Mutex};
 
 /// `QUIPU_POWER_SEEDS` histories, 2 unless told, beginning with the seed `QUIPU_SEED`.
 pub(crate) fn seeds() -> std::ops::Range<u64> {
-    let number = |name: &str, or: u64| {
-        std::env::var(name).map_or(or, |text| text.parse().expect("a number of seeds"))
-    };
     let first = number("QUIPU_SEED", 1);
     first..first + number("QUIPU_POWER_SEEDS", 2)
 }

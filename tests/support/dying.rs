@@ -2,6 +2,7 @@
 //! changes its disk, until it comes to its end. `QUIPU_CRASH_STEP` leaves out calls between two deaths.
 
 use super::child::{self, Role};
+use super::number;
 use super::ruled::{Call, Ruled};
 use quipu::io::RealDisk;
 use std::path::{Path, PathBuf};
@@ -20,9 +21,8 @@ const APPENDING: [&str; 3] = [APPENDER, "quipu-writer", "quipu-upkeep"];
 pub(crate) const APPENDER: &str = "appender";
 
 /// Every how many calls the process or the power goes; all of them where the environment says 1.
-pub(crate) fn step(or: usize) -> usize {
-    let told = std::env::var("QUIPU_CRASH_STEP");
-    told.map_or(or, |text| text.parse().expect("a number of calls"))
+pub(crate) fn step(or: u64) -> usize {
+    usize::try_from(number("QUIPU_CRASH_STEP", or)).unwrap()
 }
 
 /// Which calls count: those that change something, from a moment on, of all threads but those that append.

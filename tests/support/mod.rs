@@ -16,3 +16,8 @@ pub(crate) mod ruled;
 pub(crate) mod script;
 pub(crate) mod stopped;
 pub(crate) mod times;
+
+/// A number that the environment says, so that a longer run needs no other code.
+pub(crate) fn number(name: &str, or: u64) -> u64 {
+    std::env::var(name).map_or(or, |text| text.parse().expect("a number"))
+}
