@@ -24,7 +24,7 @@ pub(crate) struct Part {
     pub(crate) digest_before: [u8; 32],
     pub(crate) last: u64,
     pub(crate) digest: [u8; 32],
-    /// It has a footer, and is never written again.
+    /// It has a footer, and neither the store nor a copy of it ever writes to it again.
     pub(crate) is_sealed: bool,
 }
 
@@ -157,7 +157,8 @@ fn parts_of(layers: &Layers, tip: &Tip) -> Vec<Part> {
             digest_before: before,
             last: tip.position,
             digest: tip.digest,
-            is_sealed: layer.is_sealed(),
+            // Where a copy ends it goes on, whatever follows here.
+            is_sealed: layer.is_sealed() && layer.segment().number() < tip.mark.segment,
         });
     }
     // A segment without an event has no layer in a store that is open only for reading.

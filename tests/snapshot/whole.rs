@@ -430,6 +430,35 @@ fn hard_links_are_made_of_sealed_segments_and_never_written_to() {
     assert!(store.verify().unwrap().is_sound());
 }
 
+/// Without its hint a store is proven durable up to the end of its last sealed segment, and no further. A copy that
+/// ends there is cut behind its last event when it is opened, and grows: in a file of its own.
+#[test]
+fn the_segment_in_which_a_copy_ends_is_never_a_hard_link() {
+    let folder = tempfile::tempdir().unwrap();
+    let disks = ["store", "snapshot"].map(|name| RealDisk::new(folder.path().join(name)));
+    store_on(&disks[0]).close().unwrap();
+    for name in ["hint", "checkpoint"] {
+        disks[0].remove(name).unwrap();
+    }
+    let store = read_only(disks[0].clone()).unwrap();
+    let options = SnapshotOptions::new().copying(Copying::HardLink);
+    let path = folder.path().join("snapshot");
+    let report = store.snapshot_with(path, options).unwrap();
+    assert!(report.shared_bytes > 0, "{report:?}");
+    let before = bytes_of(&disks[0]);
+    let copy = opened(disks[1].clone()).unwrap();
+    append(&copy, 3, 10);
+    copy.close().unwrap();
+    assert_eq!(bytes_of(&disks[0]), before);
+    assert!(
+        opened(disks[0].clone())
+            .unwrap()
+            .verify()
+            .unwrap()
+            .is_sound()
+    );
+}
+
 #[test]
 fn bytes_behind_the_end_of_a_snapshot_do_not_count() {
     let (disk, dest) = (MemoryDisk::new(), MemoryDisk::new());
