@@ -9,7 +9,7 @@ use std::fmt;
 
 use crate::engine::compact_config::CompactionConfig;
 use crate::engine::compact_size::runs_after;
-use crate::engine::shared::Engine;
+use crate::engine::shared::{Engine, Published};
 use crate::engine::survey::{GoOn, Question, Survey};
 use crate::engine::threads::work_out;
 use crate::error::Result;
@@ -205,8 +205,7 @@ pub(super) fn plan(engine: &Engine, config: &CompactionConfig, go_on: &GoOn<'_>)
         go_on()
     };
     engine.backlog.wait_for_those_of_now();
-    let sealed = engine.sealed.lock().clone();
-    let published = engine.front.published.read().clone();
+    let (sealed, published) = sealed_and_shown(engine);
     let picture = Picture {
         layers: &published.layers,
         upto: published.durable,
@@ -252,6 +251,13 @@ pub(super) fn plan(engine: &Engine, config: &CompactionConfig, go_on: &GoOn<'_>)
         )?,
     };
     Ok(work)
+}
+
+/// The sealed segments and what readers see, of one moment: both locks, in the order of a compaction that switches.
+fn sealed_and_shown(engine: &Engine) -> (Vec<SealedEntry>, Published) {
+    let sealed = engine.sealed.lock();
+    let published = engine.front.published.read().clone();
+    (sealed.clone(), published)
 }
 
 impl Survey<'_> {
