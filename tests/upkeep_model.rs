@@ -55,7 +55,7 @@ fn walk(seed: u64, steps: u64, said: &mut Said) {
 #[test]
 fn stores_under_upkeep_do_what_the_model_does() {
     let seed = number("QUIPU_MODEL_SEED", RandomState::new().hash_one(0));
-    let steps = number("QUIPU_UPKEEP_STEPS", 80);
+    let steps = number("QUIPU_UPKEEP_STEPS", 60);
     let mut said = Said::default();
     for (world, from) in (0..).zip((0..steps).step_by(STEPS_OF_A_WORLD)) {
         let steps = (steps - from).min(STEPS_OF_A_WORLD as u64);

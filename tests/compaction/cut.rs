@@ -118,10 +118,10 @@ fn cut_everywhere(seed: u64, step: usize, appends: usize) {
 
 #[test]
 fn a_power_cut_at_any_call_of_a_compaction_leaves_old_or_new() {
-    cut_everywhere(41, step(4), 0);
+    cut_everywhere(41, step(6), 0);
 }
 
 #[test]
 fn a_power_cut_while_a_compaction_and_appends_go_on_loses_nothing_acknowledged() {
-    cut_everywhere(42, step(6), 2);
+    cut_everywhere(42, step(9), 2);
 }

@@ -39,7 +39,7 @@ fn killed_everywhere((role, identity): (&str, Identity)) {
     let expected = from.1.view_at(PLACE).unwrap();
     let child = ("killed::restores_and_dies", role, folder.path());
     let prepare = || drop(std::fs::remove_dir_all(&dest));
-    let deaths = die_everywhere(child, step(1), prepare, |death| {
+    let deaths = die_everywhere(child, step(2), prepare, |death| {
         let disk = RealDisk::new(&dest);
         match dest.exists() {
             true => check(&Image::of(&disk), &from, identity, &format!("{death:?}")),

@@ -43,7 +43,7 @@ fn killed_everywhere(
         let _ = std::fs::remove_dir_all(&dest);
         base.write_to(&dest);
     };
-    let deaths = die_everywhere(child, step(2), prepare, |death| {
+    let deaths = die_everywhere(child, step(3), prepare, |death| {
         let found = Image::of(&RealDisk::new(&dest));
         check(&found, store, &format!("{death:?}"));
         if death.is_done {
