@@ -18,6 +18,7 @@ use crate::format::checkpoint::SealedEntry;
 use crate::index::going::Going;
 use crate::index::merged_size::{IndexSize, Merged, index_size};
 use crate::index::picture::Picture;
+use crate::index::sidx::RunShare;
 use crate::log::lengths::Lengths;
 use crate::log::scan::GROUPS_START;
 use crate::log::seal::footer_start;
@@ -227,13 +228,13 @@ pub(super) fn plan(engine: &Engine, config: &CompactionConfig, go_on: &GoOn<'_>)
     };
     let lengths = Lengths::list(&*engine.disk)?;
     let mut work = Work::default();
-    let mut keys = BTreeMap::new();
+    let mut shares = BTreeMap::new();
     let groups = divide(surveys, &limits);
     let indexes = work_out("quipu-plan", &groups, || {
         |group: &Vec<Survey<'_>>| index_of(group, go_on)
     })?;
     for (group, index) in groups.into_iter().zip(indexes) {
-        keys.extend(work.add(group, index, &lengths));
+        shares.extend(work.add(group, index, &lengths));
     }
     work.plan.run_bytes_before = lengths.of_runs();
     work.plan.run_bytes_after = match work.tasks.is_empty() {
@@ -241,12 +242,15 @@ pub(super) fn plan(engine: &Engine, config: &CompactionConfig, go_on: &GoOn<'_>)
         false => runs_after(
             engine,
             &work.sealed_after(sealed),
-            &keys,
+            &shares,
             &lengths,
             |number| {
                 let all = &picture.layers.all;
                 let layer = all.iter().find(|layer| layer.segment().number() == number);
-                layer.map_or(Ok(0), |layer| layer.key_count())
+                Ok(layer
+                    .map(|layer| layer.run_share())
+                    .transpose()?
+                    .unwrap_or_default())
             },
         )?,
     };
@@ -306,13 +310,13 @@ fn merged_log_end<'a>(group: impl IntoIterator<Item = &'a Survey<'a>>) -> u64 {
 }
 
 impl Work {
-    /// Takes in segments that become one file with this index, or one that stays as it is; which has how many keys.
+    /// Takes in segments that become one file with this index, or one that stays as it is; which adds what to a run.
     fn add(
         &mut self,
         group: Vec<Survey<'_>>,
         index: Option<IndexSize>,
         lengths: &Lengths,
-    ) -> Option<(u64, u64)> {
+    ) -> Option<(u64, RunShare)> {
         let (first, last) = (group.first()?, group.last()?);
         let sum = |of: fn(&Going) -> u64| group.iter().map(|s| of(&s.going)).sum::<u64>();
         let before = group.iter().map(|s| lengths.of_sealed(&s.entry)).sum();
@@ -325,7 +329,7 @@ impl Work {
             plan.disk_bytes_after += before;
             return None;
         };
-        let keys = (last.entry.number, index.keys);
+        let share = (last.entry.number, index.run_share);
         let after = footer_start(merged_log_end(&group)) + index.bytes;
         plan.disk_bytes_after += after;
         plan.events_removed += events;
@@ -343,7 +347,7 @@ impl Work {
         let task = Task { sources, going };
         plan.rewritten_bytes += task.log_bytes();
         self.tasks.push(task);
-        Some(keys)
+        Some(share)
     }
 
     /// What of `sealed` there will be, and a file for each task; only of their numbers is anything known.

@@ -6,15 +6,19 @@ use crate::engine::chain;
 use crate::engine::runs;
 use crate::engine::shared::Engine;
 use crate::engine::small::{Small, all_runs, parent_of, settle};
+use crate::error::Result;
 use crate::event::batch::Batch;
 use crate::event::coordinate::Coordinate;
 use crate::event::draft::EventDraft;
 use crate::event::hash::{entity_digest, key_digest};
 use crate::event::id::EventId;
 use crate::event::kind::EventKind;
-use crate::format::run::RUN_SEGMENTS;
-use crate::format::sidx::Axis16;
+use crate::event::position::Position;
+use crate::event::region::Region;
+use crate::format::run::{Bearers, NAME_BYTES, PAGE_BYTES, RUN_SEGMENTS, RunHead};
+use crate::format::sidx::{Axis16, NameAxis};
 use crate::index::layers::put_sealed;
+use crate::index::run::{ALL_FILES, Run};
 use crate::index::view::View;
 use crate::io::Disk;
 use crate::log::files::SegmentFile;
@@ -235,7 +239,9 @@ fn no_flipped_bit_makes_a_run_deny_what_is_there() {
     let mut bytes = small.bytes(RUNS[0]).unwrap();
     let disk: Arc<dyn Disk> = Arc::new(small.disk.clone());
     let open = || runs::over(&disk, &engine.store_id, &sealed).remove(0);
-    assert!(open().is_usable());
+    let whole = open();
+    assert!(whole.is_usable());
+    let sound = |axis, prefix| named(&whole, axis, prefix).unwrap();
     for bit in 0..8 * bytes.len() {
         bytes[bit / 8] ^= 1 << (bit % 8);
         small.put(RUNS[0], &bytes);
@@ -244,74 +250,222 @@ fn no_flipped_bit_makes_a_run_deny_what_is_there() {
         for (axis, key) in some {
             assert!(run.may_contain(*axis, key), "bit {bit}");
         }
+        for (axis, prefix) in [(NameAxis::Entity, "box:1"), (NameAxis::Kind, "")] {
+            let named = named(&run, axis, prefix);
+            assert!(
+                named.is_none_or(|named| named == sound(axis, prefix)),
+                "bit {bit}"
+            );
+        }
         assert!(bit / 8 >= 4096 || !run.is_usable(), "bit {bit} of the head");
         bytes[bit / 8] ^= 1 << (bit % 8);
     }
 }
 
-/// `cargo test --release --lib lookups_take -- --ignored --nocapture`: what an absent name costs, without runs and with.
+/// What a run tells of names with a prefix, and in which files they are; `None` if it tells nothing.
+fn named(run: &Run, axis: NameAxis, prefix: &str) -> Option<Vec<(String, Bearers)>> {
+    let places = run.names(axis, prefix)?;
+    let named = places.map(|place| {
+        let (name, bearers) = run.nth_name(axis, place)?;
+        Some((name.to_owned(), bearers))
+    });
+    let named = named.collect::<Option<Vec<_>>>()?;
+    let files = named
+        .iter()
+        .fold(0, |files, (_, bearers)| files | bearers.files);
+    assert_eq!(files & !run.files_with(axis, prefix), 0);
+    Some(named)
+}
+
 #[test]
-#[ignore = "a measurement"]
-fn lookups_take_less_with_runs() {
-    let engine = Small::new().open();
-    // Small events, as many as small segments hold: filters of a usual size.
-    let events = fill_tightly(&engine, 500);
-    println!("{events} events in {} segments", engine.stats().segments);
-    settle(&engine, 499);
+fn names_are_merged_where_enough_of_them_are_the_same() {
+    let mut small = Small::new();
+    let engine = small.open();
+    small.fill(&engine, 18);
+    settle(&engine, 17);
+    let run = all_runs(&engine).remove(0);
     let view = engine.front.last_view();
-    let layers = Arc::clone(&engine.front.published.read().layers);
-    let without = layers.with_runs(Vec::new());
-    let without = View::new(without, engine.front.last_head(), 0);
-    for (name, view) in [("without runs", &without), ("with runs", &view)] {
-        let _ = absent_lookup_nanos(view, 20_000);
-        let [entity, key, id] = absent_lookup_nanos(view, 20_000);
-        println!("{name}: absent entity {entity} ns, key {key} ns, id {id} ns");
+    let under = view.picture().layers.all[RUN_SEGMENTS - 1].last_position();
+    let view = view.at_position(Position::new(under)).unwrap();
+    // Brute force holds the listings against the events elsewhere.
+    let listed: Vec<_> = view.entities("").unwrap().map(Result::unwrap).collect();
+    let merged = named(&run, NameAxis::Entity, "").unwrap();
+    assert!(!listed.is_empty());
+    assert_eq!(listed.len(), merged.len());
+    for (listed, (name, bearers)) in listed.iter().zip(merged) {
+        assert_eq!(
+            (listed.name(), listed.events()),
+            (&*name, bearers.events.into())
+        );
+        assert_eq!(listed.last_position().get(), u64::from(bearers.last) + 1);
     }
-    println!("{} layers are asked", layers_asked(&engine));
-    let start = Instant::now();
-    let bytes = runs::build(&engine, &all_runs(&engine)[0]);
-    println!(
-        "a run of {} bytes is built in {:?}",
-        bytes.unwrap().unwrap().len(),
-        start.elapsed()
+    assert_eq!(named(&run, NameAxis::Scope, "").unwrap().len(), 1);
+    assert_eq!(
+        run.names(NameAxis::Tag, ""),
+        None,
+        "hardly any two segments share a tag"
     );
+    assert_eq!(run.files_with(NameAxis::Tag, "no"), ALL_FILES);
+    assert_eq!(run.files_with(NameAxis::Entity, "no"), 0);
     engine.close().unwrap();
 }
 
+#[test]
+fn a_run_damaged_under_a_listing_leaves_no_name_out() {
+    let small = Small::new();
+    let engine = small.open();
+    fill_tightly(&engine, 18);
+    settle(&engine, 17);
+    let listed = |view: &View| view.entities("").unwrap().collect::<Result<Vec<_>>>();
+    let whole = listed(&engine.front.last_view()).unwrap();
+    engine.close().unwrap();
+    let run = small.bytes(RUNS[0]).unwrap();
+    let (names_at, size) = RunHead::decode(&run)
+        .unwrap()
+        .table(NameAxis::Entity)
+        .unwrap();
+    let names_end = names_at + NAME_BYTES * usize::try_from(size.names).unwrap();
+    let (mut at_once, mut under_way) = (0, 0);
+    for at in (names_at..names_end).step_by(3 * PAGE_BYTES) {
+        let mut bytes = run.clone();
+        bytes[at] ^= 1;
+        small.put(RUNS[0], &bytes);
+        // A reader makes no run again.
+        let view = small.reader().unwrap().view().unwrap();
+        let run = &view.picture().layers.runs[0];
+        at_once += u32::from(run.names(NameAxis::Entity, "").is_none());
+        assert_eq!(listed(&view).unwrap(), whole);
+        under_way += u32::from(run.is_damaged());
+    }
+    assert!(
+        at_once > 0 && under_way > at_once + 1,
+        "{at_once} of {under_way}"
+    );
+}
+
+/// `cargo test --release --lib with_runs -- --ignored --nocapture`: what is asked of many segments, without and with.
+#[test]
+#[ignore = "a measurement"]
+fn what_many_segments_cost_without_and_with_runs() {
+    println!("| segments | asked | without runs, µs | with runs, µs | |\n|--:|---|--:|--:|--:|");
+    for segments in [34, 100, 500] {
+        let engine = Small::new().open();
+        // Small events, as many as small segments hold: filters of a usual size.
+        let events = fill_tightly(&engine, segments);
+        settle(&engine, usize::try_from(segments).unwrap() - 1);
+        let view = engine.front.last_view();
+        let layers = Arc::clone(&engine.front.published.read().layers);
+        let without = layers.with_runs(Vec::new());
+        let without = View::new(without, engine.front.last_head(), 0);
+        for (what, times, ask) in questions(&view, events) {
+            let [without, with] = [&without, &view].map(|view| micros_each(times, view, &*ask));
+            let ratio = without / with;
+            println!("| {segments} | {what} | {without:.1} | {with:.1} | {ratio:.1} x |");
+        }
+        let start = Instant::now();
+        let bytes = runs::build(&engine, &all_runs(&engine)[0])
+            .unwrap()
+            .unwrap();
+        let (bytes, took) = (bytes.len(), start.elapsed());
+        println!("{events} events; a run of {bytes} bytes is built in {took:?}");
+        engine.close().unwrap();
+    }
+}
+
+/// Asks one of a kind of questions, the n-th, and says how much was found.
+type Ask = Box<dyn Fn(&View, u64) -> usize>;
+
+/// What can be asked, how often, and how.
+fn questions(view: &View, events: u64) -> Vec<(&'static str, u64, Ask)> {
+    let count = |view: &View, region: Region| view.query(region).unwrap().count();
+    let spread = move |nth: u64| 1 + nth * 7_919 % events;
+    let ids: Vec<_> = (0..5_000)
+        .map(|nth| view.at(spread(nth)).unwrap().unwrap().id())
+        .collect();
+    let id = move |nth: u64| ids[usize::try_from(nth).unwrap()];
+    let nowhere = |nth| EventId::from_bytes(key_digest(format!("{nth}").as_bytes()));
+    let name = |nth| format!("nowhere:{nth}");
+    vec![
+        (
+            "an entity that is nowhere",
+            5_000,
+            Box::new(move |view, nth| usize::from(view.revision(&name(nth)).unwrap().get() > 0)),
+        ),
+        (
+            "a key that is nowhere",
+            5_000,
+            Box::new(move |view, nth| usize::from(view.receipt(name(nth)).unwrap().is_some())),
+        ),
+        (
+            "an id that is nowhere",
+            5_000,
+            Box::new(move |view, nth| usize::from(view.get(nowhere(nth)).unwrap().is_some())),
+        ),
+        (
+            "an id that is there",
+            5_000,
+            Box::new(move |view, nth| usize::from(view.get(id(nth)).unwrap().is_some())),
+        ),
+        (
+            "the events of an entity in one segment",
+            1_000,
+            Box::new(move |view, _| count(view, Region::entity("rare:0"))),
+        ),
+        (
+            "the five events with a tag",
+            1_000,
+            Box::new(move |view, nth| {
+                count(
+                    view,
+                    Region::all().tag(format!("order:{}", spread(nth) / 5)),
+                )
+            }),
+        ),
+        (
+            "the events of a prefix that few have",
+            100,
+            Box::new(move |view, _| count(view, Region::entity_prefix("rare:"))),
+        ),
+        (
+            "the first ten of 10,000 entities",
+            100,
+            Box::new(move |view, _| view.entities("").unwrap().take(10).count()),
+        ),
+        (
+            "all 10,000 entities",
+            3,
+            Box::new(move |view, _| view.entities("").unwrap().count()),
+        ),
+    ]
+}
+
+fn micros_each(times: u64, view: &View, ask: &dyn Fn(&View, u64) -> usize) -> f64 {
+    // Once before the clock starts, so that maps are there and pages checked.
+    let found: usize = (0..times).map(|nth| ask(view, nth)).sum();
+    let start = Instant::now();
+    assert_eq!((0..times).map(|nth| ask(view, nth)).sum::<usize>(), found);
+    start.elapsed().as_secs_f64() * 1e6 / u32::try_from(times).map_or(f64::NAN, f64::from)
+}
+
+/// Ten thousand entities in every segment, some that are in few, and a tag of five events each.
 fn fill_tightly(engine: &Engine, segments: u64) -> u64 {
     let mut number = 0_u64;
     while engine.stats().segments < segments {
         let mut batch = Batch::new();
         for _ in 0..500 {
             number += 1;
-            let at = Coordinate::new(format!("box:{}", number * 7_919 % 10_000), "house").unwrap();
+            let name = match number % 100_000 {
+                0..5 => format!("rare:{}", number / 100_000),
+                _ => format!("box:{}", number * 7_919 % 10_000),
+            };
+            let at = Coordinate::new(name, "house").unwrap();
             let payload = "x".repeat(200);
-            batch = batch.event(EventDraft::new(
-                &at,
-                EventKind::literal("box.filled"),
-                &payload,
-            ));
+            let draft = EventDraft::new(&at, EventKind::literal("box.filled"), &payload);
+            batch = batch.event(draft.tag(format!("order:{}", number / 5)));
         }
         engine
             .append(batch.idempotency_key(format!("key:{number}")))
             .unwrap();
     }
     number
-}
-
-fn absent_lookup_nanos(view: &View, times: u32) -> [u128; 3] {
-    let names: Vec<String> = (0..times).map(|n| format!("nowhere:{n}")).collect();
-    let time = |ask: &dyn Fn(&str)| {
-        let start = Instant::now();
-        names.iter().for_each(|name| ask(name));
-        start.elapsed().as_nanos() / u128::from(times)
-    };
-    [
-        time(&|name| assert_eq!(view.revision(name).unwrap(), 0)),
-        time(&|name| assert!(view.receipt(name).unwrap().is_none())),
-        time(&|name| {
-            let digest = key_digest(name.as_bytes());
-            assert!(view.get(EventId::from_bytes(digest)).unwrap().is_none());
-        }),
-    ]
 }

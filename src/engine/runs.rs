@@ -7,18 +7,16 @@ use crate::engine::shared::Engine;
 use crate::engine::upkeep::Job;
 use crate::error::{Result, StoreError};
 use crate::format::checkpoint::SealedEntry;
-use crate::format::run::{RUN_SEGMENTS, RunBuilder, RunHead};
+use crate::format::run::{RUN_SEGMENTS, RunHead};
 use crate::index::layer::open_side_index;
 use crate::index::run::Run;
+use crate::index::run_build;
 use crate::index::sidx::Sidx;
 use crate::io::{Disk, replace};
 use crate::log::files::{SEGMENTS, SegmentFile, is_run_name};
 use crate::log::segment::Segment;
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
-
-/// How many keys are gathered before other threads are let by.
-const KEYS_BETWEEN_YIELDS: u32 = 4096;
 
 /// One run for each group of sealed files that is whole and more than one; none is opened.
 ///
@@ -44,6 +42,7 @@ pub(crate) fn over(
                 files: u32::try_from(files.len()).expect("a group has at most 16 numbers"),
                 merges,
                 filter_blocks: 0,
+                tables: [None; 4],
             };
             let files = files.iter().map(SegmentFile::from).collect();
             runs.push(Arc::new(Run::new(disk, expected, files)));
@@ -154,27 +153,10 @@ pub(super) fn build(engine: &Engine, run: &Run) -> Result<Option<Vec<u8>>> {
                 file.name()
             )));
         }
-        indexes.push(index);
+        indexes.push(Arc::new(index));
     }
-    let keys = indexes.iter().map(Sidx::key_count).sum();
-    let Some(mut builder) = RunBuilder::new(run.expected(), keys) else {
-        return Ok(None);
-    };
-    for index in &indexes {
-        if engine.stopping.load(Ordering::Acquire) {
-            return Ok(None);
-        }
-        let mut added = 0_u32;
-        index.each_key(|axis, key| {
-            builder.add(axis, key);
-            added = added.wrapping_add(1);
-            if added.is_multiple_of(KEYS_BETWEEN_YIELDS) {
-                std::thread::yield_now();
-            }
-            Ok(())
-        })?;
-    }
-    Ok(Some(builder.finish()))
+    let go_on = || !engine.stopping.load(Ordering::Acquire);
+    run_build::build(run.expected(), &indexes, &go_on)
 }
 
 /// The index of a sealed segment; not the one that readers share, so that what nobody asks is not left mapped.

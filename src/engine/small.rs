@@ -2,7 +2,7 @@
 //!
 //! It lives in memory; the thread that tests runs it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use crate::engine::chain;
@@ -15,9 +15,10 @@ use crate::error::{Result, StoreError};
 use crate::event::batch::Batch;
 use crate::event::coordinate::Coordinate;
 use crate::event::draft::EventDraft;
-use crate::event::id::EventId;
+use crate::event::id::{CorrelationId, EventId};
 use crate::event::kind::EventKind;
 use crate::event::position::Position;
+use crate::event::region::Region;
 use crate::format::checkpoint::SealedEntry;
 use crate::format::manifest::Manifest;
 use crate::format::sidx::Axis16;
@@ -104,6 +105,7 @@ impl Small {
             let (entity, key) = (entity(number * 31 % ENTITIES), format!("key:{number}"));
             let at = Coordinate::new(&entity, "house").unwrap();
             let draft = EventDraft::new(&at, EventKind::literal("box.filled"), &payload);
+            let draft = draft.tag(tag(number));
             let draft = match parent_of(number).map(|parent| self.events[parent].1) {
                 Some(parent) => draft.caused_by(parent),
                 None => draft,
@@ -120,6 +122,8 @@ impl Small {
         let upto = view.position().get();
         let mut revisions = HashMap::new();
         self.check_children(view);
+        self.check_walks(view);
+        self.check_names(view);
         for (position, id, key, entity) in &self.events {
             let seen = *position <= upto;
             let found = view.get(*id).unwrap().map(|event| event.position().get());
@@ -137,6 +141,74 @@ impl Small {
             assert!(view.get(absent).unwrap().is_none());
             assert!(view.receipt(format!("absent:{number}")).unwrap().is_none());
         }
+    }
+
+    /// What names lead to, against brute force.
+    fn check_walks(&self, view: &View) {
+        let upto = view.position().get();
+        let seen = || {
+            self.events
+                .iter()
+                .take_while(|event| event.0 <= upto)
+                .enumerate()
+        };
+        let check = |region: Region, is_meant: &dyn Fn(usize, &str) -> bool| {
+            let found = view.query(region.clone()).unwrap();
+            let found: Vec<_> = found.map(|event| event.unwrap().position().get()).collect();
+            let meant = seen().filter(|(number, event)| is_meant(*number, &event.3));
+            assert_eq!(
+                found,
+                meant.map(|(_, event)| event.0).collect::<Vec<_>>(),
+                "{region}"
+            );
+            assert_eq!(view.count(region).unwrap(), found.len() as u64);
+        };
+        for number in (0..2 * ENTITIES).step_by(19) {
+            let name = entity(number);
+            check(Region::entity(&name), &|_, of| of == name);
+            check(Region::entity_prefix(&name), &|_, of| of.starts_with(&name));
+            let (one, other) = (tag(number), tag(number + 700));
+            check(Region::all().tag(&one), &|number, _| tag(number) == one);
+            check(Region::all().tag(&other), &|number, _| tag(number) == other);
+            check(Region::entity(&name).tag(&one), &|number, of| {
+                of == name && tag(number) == one
+            });
+            if let Some((_, id, ..)) = self.events.get(number) {
+                let story = Region::all().correlation(CorrelationId::from_bytes(*id.as_bytes()));
+                check(story, &|other, _| story_of(other) == number);
+            }
+        }
+        check(Region::entity_prefix("boxes:"), &|_, _| false);
+        check(Region::all().kind("box.emptied"), &|_, _| false);
+        check(Region::all().kind_prefix("box."), &|_, _| true);
+        check(Region::all().scope("shed"), &|_, _| false);
+    }
+
+    /// The lists of names, against brute force.
+    fn check_names(&self, view: &View) {
+        let upto = view.position().get();
+        for prefix in ["", "box:1", "box:77", "boxes"] {
+            let mut expected = BTreeMap::new();
+            for (position, _, _, entity) in self.events.iter().filter(|event| event.0 <= upto) {
+                if entity.starts_with(prefix) {
+                    let (events, last) = expected.entry(entity.clone()).or_insert((0, 0));
+                    *events += 1;
+                    *last = *position;
+                }
+            }
+            let found = view.entities(prefix).unwrap().map(|entry| {
+                let entry = entry.unwrap();
+                let borne = (entry.events(), entry.last_position().get());
+                (entry.name().to_owned(), borne)
+            });
+            assert!(found.eq(expected), "entities that begin with {prefix:?}");
+        }
+        let seen = self.events.partition_point(|event| event.0 <= upto);
+        let tags = view
+            .tags("")
+            .unwrap()
+            .map(|entry| entry.unwrap().name().to_owned());
+        assert!(tags.eq((0..seen).map(tag).collect::<BTreeSet<_>>()));
     }
 
     /// A parent's children stand in one layer that may hold them or in several, and no layer that does is passed over.
@@ -230,6 +302,16 @@ pub(crate) fn put_in_place(engine: &Engine, (entry, sealed): &(SealedEntry, Seal
 /// Some parents have several children, most have none; some children stand many segments behind.
 pub(crate) fn parent_of(number: usize) -> Option<usize> {
     (number % 4 == 3).then(|| number * 3 / 4 / 10 * 10)
+}
+
+/// The number of the event that the story of an event begins with.
+fn story_of(number: usize) -> usize {
+    parent_of(number).map_or(number, story_of)
+}
+
+/// Three events in a row share a tag.
+fn tag(number: usize) -> String {
+    format!("lot:{:05}", number / 3)
 }
 
 pub(crate) fn entity(number: usize) -> String {

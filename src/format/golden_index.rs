@@ -3,8 +3,8 @@
 use super::checkpoint::{Checkpoint, SealedEntry};
 use super::golden::{self, FIRST_AT, STORE_ID, assert_damage_is_seen, assert_section};
 use super::record::{Record, RecordLayout};
-use super::run::{MAX_RUN_FILTER_BYTES, RunBuilder, RunHead};
-use super::sidx::{Axis16, BLOCK_BYTES, HEADER_BYTES, Part, SidxFacts, SidxHeader};
+use super::run::{Bearers, MAX_RUN_FILTER_BYTES, RunBuilder, RunHead, TableBuilder};
+use super::sidx::{Axis16, BLOCK_BYTES, HEADER_BYTES, NameAxis, Part, SidxFacts, SidxHeader};
 use super::sidx_build::SidxBuilder;
 use crate::event::hash::entity_digest;
 
@@ -193,6 +193,7 @@ fn run_head() -> RunHead {
         files: 16,
         merges: core::array::from_fn(|n| u32::try_from(n).unwrap() + 1),
         filter_blocks: 0,
+        tables: [None; 4],
     }
 }
 
@@ -201,32 +202,66 @@ fn run() -> Vec<u8> {
     let (one, two) = (golden::first_frame().0, golden::second_frame().0);
     let first = event(&one, FIRST_AT, 1);
     let second = event(&two, golden::second_at(), 2);
-    let mut builder = RunBuilder::new(run_head(), 16 * 6).unwrap();
+    let mut builder = RunBuilder::new(run_head(), 16 * 11).unwrap();
     builder.add(Axis16::Id, &first.id(&one));
     builder.add(Axis16::Id, &second.id(&two));
     builder.add(Axis16::Key, &first.key(&one).unwrap().key);
     builder.add(Axis16::Entity, &entity_digest(second.entity(&two)));
     builder.add(Axis16::Parent, &first.id(&one));
     builder.add(Axis16::Correlation, &second.correlation(&two));
+    for axis in NameAxis::ALL {
+        let mut names = names_of(axis, [(&first, &one), (&second, &two)]);
+        names.sort_unstable();
+        let mut table = TableBuilder::default();
+        for same in names.chunk_by(|one, other| one.0 == other.0) {
+            let (name, last) = same[same.len() - 1];
+            builder.add(axis.digests(), &entity_digest(name));
+            let bearers = Bearers {
+                events: 16 * u32::try_from(same.len()).unwrap(),
+                last: 30 + last,
+                files: u16::MAX,
+            };
+            assert!(table.push(name, bearers));
+        }
+        builder.put_table(axis, &table);
+    }
     builder.finish()
+}
+
+/// The names that two events have on an axis, each with the number of its event.
+fn names_of<'a>(
+    axis: NameAxis,
+    events: [(&'a RecordLayout, &'a Vec<u8>); 2],
+) -> Vec<(&'a str, u32)> {
+    let of = |(event, frame): (&'a RecordLayout, &'a Vec<u8>)| match axis {
+        NameAxis::Entity => vec![event.entity(frame)],
+        NameAxis::Scope => vec![event.scope(frame)],
+        NameAxis::Kind => vec![event.kind(frame)],
+        NameAxis::Tag => event.tags(frame).collect(),
+    };
+    let numbered = |(number, event)| of(event).into_iter().map(move |name| (name, number));
+    (0..).zip(events).flat_map(numbered).collect()
 }
 
 #[test]
 fn page_shows_the_run_as_written() {
     let run = run();
-    let (head, filter) = run.split_at(BLOCK_BYTES);
+    let (head, rest) = run.split_at(BLOCK_BYTES);
     let used = head.iter().rposition(|byte| *byte != 0).unwrap() + 1;
-    assert_section(10, &[&head[..used.next_multiple_of(8)], filter]);
+    let (filter, tables) = rest.split_at(RunHead::decode(&run).unwrap().filter_bytes());
+    assert_section(10, &[&head[..used.next_multiple_of(8)], filter, tables]);
 }
 
 #[test]
 fn run_reads_back() {
     let run = run();
     let head = RunHead::decode(&run).unwrap();
-    assert_eq!(head.filter_blocks, 2);
+    assert_eq!(head.filter_blocks, 3);
+    assert!(head.tables.iter().all(Option::is_some));
     assert_eq!(
         RunHead {
             filter_blocks: 0,
+            tables: [None; 4],
             ..head
         },
         run_head()

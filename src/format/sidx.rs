@@ -107,10 +107,20 @@ impl NameAxis {
             Self::Tag => Part::Tags,
         }
     }
+
+    /// As what a filter holds the digests of its names.
+    pub(crate) const fn digests(self) -> Axis16 {
+        match self {
+            Self::Entity => Axis16::Entity,
+            Self::Scope => Axis16::Scope,
+            Self::Kind => Axis16::Kind,
+            Self::Tag => Axis16::Tag,
+        }
+    }
 }
 
-/// What the filter is asked about: an event's id, a key digest, an entity digest, a parent's id, or a correlation other
-/// than the event's own id.
+/// What a filter is asked about: an event's id, a key digest, the digest of a name, a parent's id, or a correlation other
+/// than the event's own id. Only runs know scopes, kinds and tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Axis16 {
     Id,
@@ -118,6 +128,9 @@ pub(crate) enum Axis16 {
     Entity,
     Parent,
     Correlation,
+    Scope,
+    Kind,
+    Tag,
 }
 
 impl Axis16 {
@@ -436,6 +449,9 @@ impl Probe {
             Axis16::Entity => 3,
             Axis16::Parent => 4,
             Axis16::Correlation => 5,
+            Axis16::Scope => 6,
+            Axis16::Kind => 7,
+            Axis16::Tag => 8,
         };
         let hash = mix(mix(half(low).wrapping_add(tag)) ^ half(high));
         let block = ((hash >> 32) * u64::from(blocks)) >> 32;

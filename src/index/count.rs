@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::event::query::Query;
 use crate::event::region::{Match, Region};
 use crate::index::candidates::{RowBounds, exact_axes};
+use crate::index::clues::Skips;
 use crate::index::layer::{Axis, Direction, Layer};
 use crate::index::picture::Picture;
 use crate::index::view::View;
@@ -80,10 +81,13 @@ fn count_listed(
 ) -> Result<u64> {
     let high = high.min(picture.upto);
     let first = picture.layer_of(low.max(1)).unwrap_or(0);
-    let mut count = 0;
+    let (mut count, mut skips) = (0, Skips::default());
     for (at, layer) in picture.layers.all.iter().enumerate().skip(first) {
         if layer.first_position() > high {
             break;
+        }
+        if skips.passes_over(at, picture.layers, std::slice::from_ref(region)) {
+            continue;
         }
         let positions = (low, high.min(picture.end_of(at)));
         let bounds = RowBounds::of(layer, region, positions, picture)?;

@@ -10,7 +10,7 @@ use crate::format::record::Kept;
 use crate::format::sidx::{Axis16, NameAxis};
 use crate::index::live::LiveIndex;
 use crate::index::row_list::RowList;
-use crate::index::sidx::Sidx;
+use crate::index::sidx::{RunShare, Sidx};
 use crate::io::{Access, Disk, Map};
 use crate::log::event::EventRef;
 use crate::log::files::{CHECKPOINT, SegmentFile, decode_error};
@@ -319,9 +319,9 @@ impl Layer {
         })
     }
 
-    /// How many keys its filter was made of.
-    pub(crate) fn key_count(&self) -> Result<u64> {
-        self.with(|index| Ok(index.key_count()))
+    /// What it adds to a run.
+    pub(crate) fn run_share(&self) -> Result<RunShare> {
+        self.with(|index| Ok(index.run_share()))
     }
 
     /// The first row of an axis that is `from` or later.
@@ -457,7 +457,7 @@ impl Layer {
     }
 
     /// The footer, of which any part may still be found damaged.
-    pub(super) fn footer(&self) -> Result<Arc<Sidx>> {
+    pub(crate) fn footer(&self) -> Result<Arc<Sidx>> {
         self.with(|_| Ok(()))?;
         match &self.rows {
             Rows::Fixed(Fixed { index, .. }) => index.read().clone(),

@@ -56,6 +56,13 @@ impl Layers {
         self.all.get(place_of(&self.all, run)?)
     }
 
+    /// The run that the layer at a place stands under, and the places of all that do.
+    pub(crate) fn run_over(&self, at: usize) -> Option<(&Range<usize>, &Arc<Run>)> {
+        let behind = self.standing.partition_point(|(place, _)| place.end <= at);
+        let (place, run) = self.standing.get(behind)?;
+        place.contains(&at).then_some((place, run))
+    }
+
     /// The layers that may hold a key, reach past position `after` and begin no later than `upto`, newest first.
     pub(crate) fn that_may_hold(
         &self,

@@ -15,7 +15,7 @@ use crate::format::sidx::{
 use crate::index::going::Going;
 use crate::index::layer::Layer;
 use crate::index::postings::Postings;
-use crate::index::sidx::Sidx;
+use crate::index::sidx::{RunShare, Sidx};
 use crate::log::scan::GROUPS_START;
 use crate::sync::Arc;
 
@@ -39,8 +39,7 @@ pub(crate) struct Merged<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IndexSize {
     pub(crate) bytes: u64,
-    /// As many as [`Sidx::key_count`] would say.
-    pub(crate) keys: u64,
+    pub(crate) run_share: RunShare,
 }
 
 /// The size of the index over these segments, which follow one another; `go_on` is asked now and then and may stop it.
@@ -88,9 +87,10 @@ fn measure(segments: &[Merged<'_>], go_on: &mut dyn FnMut() -> Result<()>) -> Re
     let entities = axis(NameAxis::Entity, &mut |name| {
         removed.share(|| entity_digest(name))
     })?;
-    let mut others = |other| Ok(axis(other, &mut |_| ())?.bytes);
+    let mut others = |other| axis(other, &mut |_| ());
     let (scopes, kinds) = (others(NameAxis::Scope)?, others(NameAxis::Kind)?);
     let tags = others(NameAxis::Tag)?;
+    let dictionaries = [&entities, &scopes, &kinds, &tags];
     let tables = [ids, keys, correlations, children, removed];
     let keys = tables.iter().map(|table| table.pairs).sum::<u64>() + entities.names;
     let width = width_of(rows.count.saturating_sub(1)).max(1);
@@ -104,11 +104,15 @@ fn measure(segments: &[Merged<'_>], go_on: &mut dyn FnMut() -> Result<()>) -> Re
         children,
         removed,
         entities.bytes,
-        scopes,
-        kinds,
-        tags,
+        scopes.bytes,
+        kinds.bytes,
+        tags.bytes,
     ]);
-    Ok(IndexSize { bytes, keys })
+    let run_share = RunShare {
+        keys: keys + scopes.names + kinds.names + tags.names,
+        names_bytes: dictionaries.iter().map(|names| names.bytes).sum(),
+    };
+    Ok(IndexSize { bytes, run_share })
 }
 
 /// The index of one segment, and where its rows and frames would come to stand.

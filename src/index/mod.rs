@@ -1,6 +1,7 @@
 //! Which events: searchable footers of sealed segments and the index of the newest events.
 
 pub(crate) mod candidates;
+pub(crate) mod clues;
 pub(crate) mod count;
 pub(crate) mod explain;
 pub(crate) mod going;
@@ -15,6 +16,7 @@ pub(crate) mod read_options;
 pub(crate) mod retention;
 pub(crate) mod row_list;
 pub(crate) mod run;
+pub(crate) mod run_build;
 pub(crate) mod sidx;
 pub(crate) mod sidx_names;
 pub(crate) mod sidx_pairs;

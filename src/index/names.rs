@@ -1,7 +1,8 @@
 //! The names of an axis in byte order: those of all layers, merged as they are asked for.
 //!
-//! Footers hold their names sorted and are read in place, one name ahead of the merge. The names of a live index are
-//! gathered in pages, so that the writer waits for one page at the most, and sorted. Runs on the thread that asks.
+//! Footers hold their names sorted and are read in place, one name ahead of the merge; where a run has merged those of
+//! its footers, it is read in their stead. The names of a live index are gathered in pages, so that the writer waits for
+//! one page at the most, and sorted. Runs on the thread that asks.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -18,6 +19,8 @@ use crate::format::sidx::NameAxis;
 use crate::index::layer::Layer;
 use crate::index::live::LiveIndex;
 use crate::index::row_list::RowList;
+use crate::index::run::Run;
+use crate::index::sidx::Sidx;
 use crate::index::view::View;
 use crate::sync::{Arc, RwLock};
 
@@ -28,7 +31,8 @@ impl View {
     /// The entities whose names begin with `prefix`, in byte order, with the number of their events; the empty prefix
     /// lists all.
     ///
-    /// Names are found as they are asked for: the first ten of a million cost one search in each segment and ten steps.
+    /// Names are found as they are asked for: the first ten of a million cost one search in each segment, or in each run
+    /// that has merged those of sixteen, and ten steps.
     /// The list keeps one name and a few numbers for each segment, and, until they are taken, those names of the newest
     /// events, whose index is in memory, that begin so.
     ///
@@ -123,6 +127,8 @@ pub struct Names {
     view: View,
     axis: NameAxis,
     prefix: Box<str>,
+    /// The last name that was given out.
+    last: Option<Arc<str>>,
     state: State,
 }
 
@@ -134,35 +140,40 @@ enum State {
     Ended,
 }
 
-/// What is left of each layer's names, and the next name of each.
+/// What is left of each source's names, and the next name of each.
 #[derive(Clone, Default)]
 struct Merge {
-    rest: Vec<Rest>,
+    /// In order of position.
+    sources: Vec<Source>,
     next: BinaryHeap<Reverse<Next>>,
+    /// Whether a run turned out to be damaged, so that names may be missing from here on.
+    lost: bool,
 }
 
-/// The names of one layer that were not taken yet.
+/// The names of one layer, or of the layers under one run, that were not taken yet.
 #[derive(Clone)]
-enum Rest {
-    /// Places in the sorted dictionary of a footer.
-    Sorted(Range<u32>),
+enum Source {
+    /// Places in the merged table of a run, whose first event stands at this position.
+    Merged(Arc<Run>, u64, Range<u32>),
+    /// Places in the sorted dictionary of a layer's footer, of whose rows so many are seen.
+    Sorted(Arc<Layer>, u32, Range<u32>),
     /// The names of a live index, the first one last.
     Gathered(Vec<Borne>),
 }
 
-/// A name in one layer, and its rows that the view shows.
+/// A name in one source, and what its events that the view shows are.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Borne {
     name: Arc<str>,
     events: u32,
-    last_row: u32,
+    last_position: u64,
 }
 
-/// The next name of a layer, in order of names, then of layers.
+/// The next name of a source, in order of names, then of sources.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Next {
     name: Arc<str>,
-    layer: usize,
+    source: usize,
     events: u32,
     last_position: u64,
 }
@@ -180,18 +191,29 @@ impl Names {
             view: view.clone(),
             axis,
             prefix: prefix.into(),
+            last: None,
             state: State::Fresh,
         })
     }
 
+    /// The next name; behind the last one, and after an error, it has ended.
     fn advance(&mut self) -> Result<Option<NameEntry>> {
-        if let State::Fresh = self.state {
-            self.state = State::Merging(self.begin()?);
-        }
-        let State::Merging(merge) = &mut self.state else {
-            return Ok(None);
+        let mut merge = match std::mem::replace(&mut self.state, State::Ended) {
+            State::Fresh => self.begin(true)?,
+            State::Merging(merge) => merge,
+            State::Ended => return Ok(None),
         };
-        let Some(first) = merge.take(&self.view, self.axis)? else {
+        if merge.lost {
+            merge = self.begin(false)?;
+            while merge
+                .next
+                .peek()
+                .is_some_and(|next| Some(&next.0.name) <= self.last.as_ref())
+            {
+                merge.take(self.axis)?;
+            }
+        }
+        let Some(first) = merge.take(self.axis)? else {
             return Ok(None);
         };
         let mut entry = NameEntry {
@@ -203,61 +225,99 @@ impl Names {
             .next
             .peek()
             .is_some_and(|next| next.0.name == first.name)
-            && let Some(same) = merge.take(&self.view, self.axis)?
+            && let Some(same) = merge.take(self.axis)?
         {
             entry.events += u64::from(same.events);
-            // Layers of one name come in order of position.
+            // Sources of one name come in order of position.
             entry.last_position = Position::new(same.last_position);
         }
+        self.last = Some(first.name);
+        self.state = State::Merging(merge);
         Ok(Some(entry))
     }
 
-    fn begin(&self) -> Result<Merge> {
+    /// Opens all sources, which are layers alone or, where there are any, runs.
+    fn begin(&self, with_runs: bool) -> Result<Merge> {
         let picture = self.view.picture();
         let mut merge = Merge::default();
-        for (at, layer) in picture.layers.all.iter().enumerate() {
+        let mut at = 0;
+        while let Some(layer) = picture.layers.all.get(at) {
             let rows = layer.rows_upto(picture.upto.min(picture.end_of(at)));
             if rows == 0 {
-                break;
+                at += 1;
+                continue;
             }
-            merge.rest.push(match layer.live_index() {
-                Some(index) => Rest::Gathered(gathered(index, self.axis, &self.prefix, rows)),
-                None => Rest::Sorted(
-                    layer.with(|index| Ok(index.prefix(self.axis, &self.prefix)?.places()))?,
-                ),
-            });
-            merge.refill(at, &self.view, self.axis)?;
+            let merged = with_runs.then(|| self.merged_from(at)).flatten();
+            let source = match (merged, layer.live_index()) {
+                (Some((end, source)), _) => {
+                    at = end;
+                    source
+                }
+                (None, Some(index)) => {
+                    at += 1;
+                    Source::Gathered(gathered(index, self.axis, &self.prefix, rows))
+                }
+                (None, None) => {
+                    at += 1;
+                    let places = |index: &Sidx| Ok(index.prefix(self.axis, &self.prefix)?.places());
+                    Source::Sorted(Arc::clone(layer), rows, layer.with(places)?)
+                }
+            };
+            merge.sources.push(source);
+            merge.refill(merge.sources.len() - 1, self.axis)?;
         }
         Ok(merge)
+    }
+
+    /// The names that a run has merged of the layers from `at` on, if it has, and the place behind them. The view must
+    /// show all of those, and the last one be its whole file: a segment that is not sealed may have another layer.
+    fn merged_from(&self, at: usize) -> Option<(usize, Source)> {
+        let picture = self.view.picture();
+        let (under, run) = picture.layers.run_over(at)?;
+        let behind = under.end;
+        let mut layers = picture.layers.all.get(at..behind)?.iter();
+        let (first, last) = (layers.next()?, layers.next_back()?);
+        let shown = picture.upto.min(picture.end_of(behind - 1));
+        if under.start != at || !last.is_sealed() || last.last_position() > shown {
+            return None;
+        }
+        let places = run.names(self.axis, &self.prefix)?;
+        let source = Source::Merged(Arc::clone(run), first.first_position(), places);
+        Some((behind, source))
     }
 }
 
 impl Merge {
     /// Takes the first of the next names and puts the one behind it in its place.
-    fn take(&mut self, view: &View, axis: NameAxis) -> Result<Option<Next>> {
+    fn take(&mut self, axis: NameAxis) -> Result<Option<Next>> {
         let Some(Reverse(first)) = self.next.pop() else {
             return Ok(None);
         };
-        self.refill(first.layer, view, axis)?;
+        self.refill(first.source, axis)?;
         Ok(Some(first))
     }
 
-    fn refill(&mut self, at: usize, view: &View, axis: NameAxis) -> Result<()> {
-        let picture = view.picture();
-        let (Some(rest), Some(layer)) = (self.rest.get_mut(at), picture.layers.all.get(at)) else {
-            return Ok(());
-        };
-        let rows = layer.rows_upto(picture.upto.min(picture.end_of(at)));
-        let borne = match rest {
-            Rest::Gathered(names) => names.pop(),
-            Rest::Sorted(places) => next_sorted(layer, axis, places, rows)?,
+    fn refill(&mut self, at: usize, axis: NameAxis) -> Result<()> {
+        let borne = match self.sources.get_mut(at) {
+            Some(Source::Merged(run, first_position, places)) => places.next().and_then(|place| {
+                let merged = run.nth_name(axis, place);
+                self.lost |= merged.is_none();
+                merged.map(|(name, bearers)| Borne {
+                    name: name.into(),
+                    events: bearers.events,
+                    last_position: *first_position + u64::from(bearers.last),
+                })
+            }),
+            Some(Source::Sorted(layer, rows, places)) => next_sorted(layer, axis, places, *rows)?,
+            Some(Source::Gathered(names)) => names.pop(),
+            None => None,
         };
         if let Some(borne) = borne {
             self.next.push(Reverse(Next {
                 name: borne.name,
-                layer: at,
+                source: at,
                 events: borne.events,
-                last_position: layer.position(borne.last_row),
+                last_position: borne.last_position,
             }));
         }
         Ok(())
@@ -282,7 +342,7 @@ fn next_sorted(
             Ok(Some(Borne {
                 name: name.into(),
                 events,
-                last_row: list.nth(last)?,
+                last_position: layer.position(list.nth(last)?),
             }))
         })?;
         if borne.is_some() {
@@ -308,7 +368,9 @@ fn gathered(index: &RwLock<LiveIndex>, axis: NameAxis, prefix: &str, rows: u32) 
                 found.push(Borne {
                     name: Arc::clone(name),
                     events: u32::try_from(events).unwrap_or(u32::MAX),
-                    last_row: list.get(events - 1).copied().unwrap_or(u32::MAX),
+                    last_position: list
+                        .get(events - 1)
+                        .map_or(0, |row| index.first_position() + u64::from(*row)),
                 });
             }
         }
@@ -324,11 +386,7 @@ impl Iterator for Names {
     type Item = Result<NameEntry>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let entry = self.advance();
-        if !matches!(entry, Ok(Some(_))) {
-            self.state = State::Ended;
-        }
-        entry.transpose()
+        self.advance().transpose()
     }
 }
 
@@ -353,7 +411,7 @@ mod tests {
     use crate::event::timestamp::Timestamp;
     use crate::format::sidx::{BLOCK_BYTES, NAME_ENTRY_BYTES, Part};
     use crate::index::damage_tests::section_at;
-    use crate::index::layer::{Source, Span};
+    use crate::index::layer::{self, Span};
     use crate::index::layers::Layers;
     use crate::index::model::{Facet, Model, SEGMENT, STORE_ID, open_at};
     use crate::index::view::Head;
@@ -392,7 +450,7 @@ mod tests {
             first_recorded: 0,
             last_recorded: 0,
         };
-        let (segment, source) = (Arc::new(segment), Source::Checkpoint);
+        let (segment, source) = (Arc::new(segment), layer::Source::Checkpoint);
         let layer = Layer::fixed(segment, first, [0; 32], span, source, Some(sidx));
         let layers = Layers::new(vec![Arc::new(layer)], Vec::new());
         let head = Head {
@@ -410,7 +468,7 @@ mod tests {
         let State::Merging(merge) = &names.state else {
             panic!("there are more names");
         };
-        let [Rest::Sorted(left)] = &merge.rest[..] else {
+        let [Source::Sorted(_, _, left)] = &merge.sources[..] else {
             panic!("one footer is read");
         };
         assert_eq!((left.len(), merge.next.len()), (NAMES - 11, 1));

@@ -1,16 +1,28 @@
-//! A run as it is asked: whether any of up to sixteen sealed files may hold a key, told by one filter.
+//! A run as it is asked: what any of up to sixteen sealed files may hold, told by one filter and merged tables of names.
 //!
-//! It is derived, and may be missing, stale or damaged: then it denies nothing. It says no only where its checksums
-//! hold and it merges exactly the footers that it was made for. Any thread asks.
+//! It is derived, and may be missing, stale or damaged: then it denies nothing and tells nothing. It says no only where
+//! its checksums hold and it merges exactly the footers that it was made for. Any thread asks.
+
+use std::ops::Range;
 
 use crate::error::{Result, StoreError, StoreErrorKind};
-use crate::format::run::{PAGE_BYTES, RUN_SEGMENTS, RunHead};
-use crate::format::sidx::{Axis16, FILTER_BLOCK_BYTES, Probe};
-use crate::index::layer::{Layer, map_whole};
+use crate::format::run::{Bearers, NAME_BYTES, PAGE_BYTES, RUN_SEGMENTS, RunHead, TableSize};
+use crate::format::sidx::{Axis16, FILTER_BLOCK_BYTES, NameAxis, Probe, place};
+use crate::index::layer::map_whole;
+use crate::index::sorted::{Disorder, partition};
 use crate::io::{Disk, Map};
 use crate::log::files::{SegmentFile, decode_error, run_name};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, OnceLock};
+
+/// Of how many names with a prefix it is looked up which files have them; more are taken to be in all.
+const MOST_NAMES_ASKED: u32 = 256;
+
+/// A set of the files that a run merges: bit n is the n-th.
+pub(crate) type FileSet = u16;
+
+/// All files of a run.
+pub(crate) const ALL_FILES: FileSet = FileSet::MAX;
 
 /// What should be in the file, and the file once it was asked.
 #[derive(Debug)]
@@ -19,21 +31,13 @@ pub(crate) struct Run {
     expected: RunHead,
     files: Vec<SegmentFile>,
     /// `None` if there is no such file or it is not the one expected.
-    filter: OnceLock<Option<Filter>>,
+    content: OnceLock<Option<Content>>,
     /// Publishes nothing: a page was found that does not hold, so that the file is to be made again.
     damaged: AtomicBool,
 }
 
-/// What a run was found to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RunCheck {
-    Sound,
-    /// Its checksums hold, and it says of a key that is there that it is not.
-    Denies,
-}
-
 #[derive(Debug)]
-struct Filter {
+struct Content {
     map: Arc<Map>,
     head: RunHead,
     /// One bit for each page whose checksum held; like the blocks of a footer, pages never change.
@@ -47,12 +51,12 @@ impl Run {
             disk: Arc::clone(disk),
             expected,
             files,
-            filter: OnceLock::new(),
+            content: OnceLock::new(),
             damaged: AtomicBool::new(false),
         }
     }
 
-    /// What its head must say, but for the length of its filter.
+    /// What its head must say, but for the lengths of its parts.
     pub(crate) fn expected(&self) -> RunHead {
         self.expected
     }
@@ -74,23 +78,56 @@ impl Run {
 
     /// Whether the key may be in one of the segments; `false` is certain.
     pub(crate) fn may_contain(&self, axis: Axis16, key: &[u8; 16]) -> bool {
-        let Some(filter) = self.filter() else {
-            return true;
-        };
-        filter.may_contain(axis, key).unwrap_or_else(|| {
-            if !self.damaged.swap(true, Ordering::Relaxed) {
-                tracing::warn!(
-                    file = self.name(),
-                    "a run is damaged and will be made again"
-                );
+        self.ask(|content| content.may_contain(axis, key))
+            .unwrap_or(true)
+    }
+
+    /// The files that may have names with this prefix; those left out have none.
+    pub(crate) fn files_with(&self, axis: NameAxis, prefix: &str) -> FileSet {
+        let found = self.ask(|content| {
+            let Some(table) = content.table(axis) else {
+                return Ok(ALL_FILES);
+            };
+            let mut files = 0;
+            let places = table.places(prefix)?;
+            if places.len() > place(MOST_NAMES_ASKED) {
+                return Ok(ALL_FILES);
             }
-            true
+            for place in places {
+                files |= table.nth(place)?.1.files;
+            }
+            Ok(files)
+        });
+        found.unwrap_or(ALL_FILES)
+    }
+
+    /// The places of the names with a prefix in the merged table of an axis; `None` if there is none to be used.
+    pub(crate) fn names(&self, axis: NameAxis, prefix: &str) -> Option<Range<u32>> {
+        self.ask(|content| {
+            let table = content.table(axis);
+            table.map(|table| table.places(prefix)).transpose()
         })
+        .flatten()
+    }
+
+    /// The name at a place of the merged table, which has one; `None` if that cannot be told.
+    pub(crate) fn nth_name(&self, axis: NameAxis, place: u32) -> Option<(&str, Bearers)> {
+        self.ask(|content| {
+            let table = content.table(axis);
+            table.map(|table| table.nth(place)).transpose()
+        })
+        .flatten()
+    }
+
+    /// The length of its tables; 0 if there are none to be used.
+    pub(crate) fn tables_bytes(&self) -> u64 {
+        self.ask(|content| Ok(content.head.tables_bytes() as u64))
+            .unwrap_or(0)
     }
 
     /// Whether there is a file, as expected and as far as it was read sound.
     pub(crate) fn is_usable(&self) -> bool {
-        !self.is_damaged() && self.filter().is_some()
+        !self.is_damaged() && self.content().is_some()
     }
 
     /// Whether a part of the file was found damaged.
@@ -98,57 +135,51 @@ impl Run {
         self.damaged.load(Ordering::Relaxed)
     }
 
-    /// Reads the file once more, whole, and asks it for every key of the segments that it merges; for a verification.
+    /// Reads the file once more, whole, for a verification; says whether it is what should have been `built`, and if
+    /// that is not known, whether its checksums hold.
     ///
     /// One that is not there is sound: it denies nothing.
-    pub(crate) fn check<'a>(
-        &self,
-        merged: impl Iterator<Item = &'a Arc<Layer>>,
-    ) -> Result<RunCheck> {
-        let filter = match self.open() {
-            Ok(filter) => filter,
-            Err(error) if error.kind() == StoreErrorKind::NotFound => return Ok(RunCheck::Sound),
+    pub(crate) fn check(&self, built: Option<&[u8]>) -> Result<bool> {
+        let content = match self.open() {
+            Ok(content) => content,
+            Err(error) if error.kind() == StoreErrorKind::NotFound => return Ok(true),
             Err(error) => return Err(error),
         };
-        let pages = filter.head.filter_bytes().div_ceil(PAGE_BYTES);
-        if (0..pages).any(|page| filter.touch(page).is_none()) {
-            return Err(StoreError::corrupt("a page of the filter does not hold"));
-        }
-        let mut denied = false;
-        for layer in merged {
-            let asked = layer.with(|index| {
-                index.each_key(|axis, key| {
-                    denied |= filter.may_contain(axis, key) == Some(false);
-                    Ok(())
-                })
-            });
-            if let Err(error) = asked {
-                tracing::debug!(%error, "a footer that cannot be asked is reported where it stands");
-            }
-        }
-        Ok(match denied {
-            true => RunCheck::Denies,
-            false => RunCheck::Sound,
-        })
+        (0..content.head.pages()).try_for_each(|page| content.touch(page))?;
+        Ok(built.is_none_or(|built| built == whole(&content.map)))
     }
 
-    fn filter(&self) -> Option<&Filter> {
-        if let Some(known) = self.filter.get() {
+    /// What it answers; `None` if there is no file to be used, or what is asked of it is damaged.
+    fn ask<'a, T>(&'a self, what: impl FnOnce(&'a Content) -> Result<T>) -> Option<T> {
+        let answer = what(self.content()?);
+        answer
+            .inspect_err(|error| {
+                if !self.damaged.swap(true, Ordering::Relaxed) {
+                    let file = self.name();
+                    tracing::warn!(file, %error, "a run is damaged and will be made again");
+                }
+            })
+            .ok()
+    }
+
+    fn content(&self) -> Option<&Content> {
+        if let Some(known) = self.content.get() {
             return known.as_ref();
         }
         let found = self
             .open()
             .inspect_err(|error| tracing::debug!(%error, "a run is not there to be used"))
             .ok();
-        self.filter.get_or_init(|| found).as_ref()
+        self.content.get_or_init(|| found).as_ref()
     }
 
-    fn open(&self) -> Result<Filter> {
+    fn open(&self) -> Result<Content> {
         let name = self.name();
         let map = map_whole(&*self.disk, &name)?;
         let head = RunHead::decode(whole(&map)).map_err(|e| decode_error(&name, 0, &e))?;
         let expected = RunHead {
             filter_blocks: head.filter_blocks,
+            tables: head.tables,
             ..self.expected
         };
         if head != expected {
@@ -156,31 +187,111 @@ impl Run {
                 "{name} merges other footers; it will be made again"
             )));
         }
-        let pages = head.filter_bytes().div_ceil(PAGE_BYTES);
-        let sound = (0..pages.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        Ok(Filter { map, head, sound })
+        let words = head.pages().div_ceil(64);
+        let sound = (0..words).map(|_| AtomicU64::new(0)).collect();
+        Ok(Content { map, head, sound })
     }
 }
 
-impl Filter {
-    /// `None` when the page to look at does not hold.
-    fn may_contain(&self, axis: Axis16, key: &[u8; 16]) -> Option<bool> {
+impl Content {
+    fn may_contain(&self, axis: Axis16, key: &[u8; 16]) -> Result<bool> {
         let probe = Probe::new(axis, key, self.head.filter_blocks);
-        self.touch(probe.offset() / PAGE_BYTES)?;
-        let at = (self.head.bytes() + probe.offset()) as u64;
-        let block = self.map.slice(at, FILTER_BLOCK_BYTES)?;
-        Some(probe.is_in(block))
+        let block = self.bytes(self.head.bytes() + probe.offset(), FILTER_BLOCK_BYTES)?;
+        Ok(probe.is_in(block))
+    }
+
+    fn table(&self, axis: NameAxis) -> Option<Table<'_>> {
+        let (at, size) = self.head.table(axis)?;
+        Some(Table {
+            content: self,
+            at,
+            size,
+        })
+    }
+
+    /// Bytes behind the head, checked.
+    fn bytes(&self, at: usize, len: usize) -> Result<&[u8]> {
+        let first = at.saturating_sub(self.head.bytes());
+        for page in first / PAGE_BYTES..(first + len).div_ceil(PAGE_BYTES) {
+            self.touch(page)?;
+        }
+        let bytes = self.map.slice(at as u64, len);
+        bytes.ok_or_else(|| corrupt("an offset points past the run"))
     }
 
     /// Checks a page unless it was found sound before.
-    fn touch(&self, page: usize) -> Option<()> {
-        let (word, bit) = (self.sound.get(page / 64)?, 1 << (page % 64));
+    fn touch(&self, page: usize) -> Result<()> {
+        let (word, bit) = (self.sound.get(page / 64), 1 << (page % 64));
+        let word = word.ok_or_else(|| corrupt("an offset points past the run"))?;
         if word.load(Ordering::Relaxed) & bit == 0 {
-            self.head.page_holds(whole(&self.map), page).then_some(())?;
+            if !self.head.page_holds(whole(&self.map), page) {
+                return Err(corrupt("a page of the run does not hold"));
+            }
             word.fetch_or(bit, Ordering::Relaxed);
         }
-        Some(())
+        Ok(())
     }
+}
+
+/// The merged names of one axis: entries, then the heap of the names.
+#[derive(Clone, Copy, Debug)]
+struct Table<'a> {
+    content: &'a Content,
+    at: usize,
+    size: TableSize,
+}
+
+impl<'a> Table<'a> {
+    /// Where the names that begin with `prefix` stand.
+    fn places(&self, prefix: &str) -> Result<Range<u32>> {
+        let prefix = prefix.as_bytes();
+        let first = self.first(|name| name < prefix)?;
+        let end = self.first(|name| name < prefix || name.starts_with(prefix))?;
+        Ok(first..end)
+    }
+
+    fn first(&self, is_before: impl Fn(&[u8]) -> bool) -> Result<u32> {
+        let name = |place| self.entry(place).map(|(name, _)| name);
+        partition(self.size.names, name, is_before)?
+            .map_err(|Disorder| corrupt("the names of a run are not sorted"))
+    }
+
+    fn nth(&self, place: u32) -> Result<(&'a str, Bearers)> {
+        let (name, bearers) = self.entry(place)?;
+        let name = str::from_utf8(name).map_err(|_| corrupt("a name of a run is not UTF-8"))?;
+        Ok((name, bearers))
+    }
+
+    fn entry(&self, nth: u32) -> Result<(&'a [u8], Bearers)> {
+        if nth >= self.size.names {
+            return Err(corrupt("a run has fewer names"));
+        }
+        let at = self.at + place(nth) * NAME_BYTES;
+        let start = match nth {
+            0 => 0,
+            _ => self.decoded(at - NAME_BYTES)?.1,
+        };
+        let (bearers, end) = self.decoded(at)?;
+        if start > end || end > self.size.heap_bytes {
+            return Err(corrupt("a name's entry is malformed"));
+        }
+        let heap = self.at + place(self.size.names) * NAME_BYTES;
+        let name = self
+            .content
+            .bytes(heap + place(start), place(end - start))?;
+        Ok((name, bearers))
+    }
+
+    fn decoded(&self, at: usize) -> Result<(Bearers, u32)> {
+        let entry = self.content.bytes(at, NAME_BYTES)?;
+        Bearers::decode(entry).map_err(|_| corrupt("a name's entry is malformed"))
+    }
+}
+
+/// Nobody is told but the log: what is asked of a damaged run is asked of its segments.
+#[cold]
+fn corrupt(what: &str) -> StoreError {
+    StoreError::corrupt(what)
 }
 
 fn whole(map: &Map) -> &[u8] {

@@ -38,6 +38,15 @@ pub(crate) struct Sidx {
     file: Box<str>,
 }
 
+/// What an index adds to a run that merges it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct RunShare {
+    /// For how many keys it wants room in the filter: each key as often as it stands in its table, and each name.
+    pub(crate) keys: u64,
+    /// The bytes of its dictionaries, which the merged tables are shorter than.
+    pub(crate) names_bytes: u64,
+}
+
 impl Sidx {
     /// Opens the index of `segment` that fills `start..end` of the file mapped by `map`; `file` names it in errors.
     ///
@@ -148,25 +157,29 @@ impl Sidx {
         Ok(probe.is_in(block))
     }
 
-    /// How many keys the filter was made of, each counted as often as it stands in its table.
-    pub(crate) fn key_count(&self) -> u64 {
-        let count = |part| u64::from(self.header.section(part).count);
-        let tables = Axis16::TABLES.map(|(part, _)| count(part));
-        tables.iter().sum::<u64>() + count(Part::Entities)
+    /// What it adds to a run.
+    pub(crate) fn run_share(&self) -> RunShare {
+        let pairs = Axis16::TABLES.map(|(part, _)| u64::from(self.header.section(part).count));
+        let names = NameAxis::ALL.map(|axis| u64::from(self.name_count(axis)));
+        let bytes = NameAxis::ALL.map(|axis| self.header.section(axis.part()).length);
+        RunShare {
+            keys: pairs.iter().chain(&names).sum(),
+            names_bytes: bytes.iter().sum(),
+        }
     }
 
-    /// Shows `visit` the keys that the filter was made of, each as often as it stands in its table.
+    /// How many names an axis has.
+    pub(crate) fn name_count(&self, axis: NameAxis) -> u32 {
+        self.header.section(axis.part()).count
+    }
+
+    /// Shows `visit` the keys of all key tables, each as often as it stands there.
     pub(crate) fn each_key(
         &self,
         mut visit: impl FnMut(Axis16, &[u8; 16]) -> Result<()>,
     ) -> Result<()> {
         for (part, axis) in Axis16::TABLES {
             self.pairs(part).each_key(|key| visit(axis, key))?;
-        }
-        let entities = self.prefix(NameAxis::Entity, "")?;
-        for index in 0..entities.len() {
-            let (name, _) = entities.nth(index)?;
-            visit(Axis16::Entity, &entity_digest(name))?;
         }
         Ok(())
     }
@@ -236,7 +249,13 @@ impl Sidx {
         for axis in NameAxis::ALL {
             self.names(axis).check()?;
         }
-        self.each_key(|axis, key| self.passes(axis, key))
+        self.each_key(|axis, key| self.passes(axis, key))?;
+        let entities = self.prefix(NameAxis::Entity, "")?;
+        for index in 0..entities.len() {
+            let (name, _) = entities.nth(index)?;
+            self.passes(Axis16::Entity, &entity_digest(name))?;
+        }
+        Ok(())
     }
 
     /// Checks every block's checksum, so that no later read finds a damaged one.

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::event::query::Query;
 use crate::event::region::{Facets, Region};
 use crate::index::candidates::{RowBounds, Stream};
+use crate::index::clues::Skips;
 use crate::index::layer::{Direction, Layer};
 use crate::index::picture::Picture;
 use crate::log::event::{Event, EventRef};
@@ -39,6 +40,7 @@ pub(crate) struct Walk {
     layer: Option<usize>,
     next_layer: Option<usize>,
     streams: Vec<Stream>,
+    skips: Skips,
     /// Rows whose event was looked at, and rows read out of lists to find them.
     rows_touched: u64,
     notes: Option<Box<Notes>>,
@@ -109,6 +111,7 @@ impl Walk {
             layer: None,
             next_layer: None,
             streams: Vec::new(),
+            skips: Skips::default(),
             rows_touched: 0,
             notes: None,
         }
@@ -201,7 +204,11 @@ impl Walk {
             self.next_layer = self.next_layer.filter(|_| self.direction != past);
             return Ok(());
         }
-        for (index, region) in self.query.regions().iter().enumerate() {
+        let regions = self.query.regions();
+        if self.skips.passes_over(at, picture.layers, regions) {
+            return Ok(());
+        }
+        for (index, region) in regions.iter().enumerate() {
             let bounds = RowBounds::of(layer, region, (self.low, self.high.min(end)), picture)?;
             if let Some(stream) = Stream::open(layer, index, region, bounds)? {
                 self.rows_touched += stream.rows_listed();
@@ -209,11 +216,7 @@ impl Walk {
             }
         }
         if let Some(notes) = &mut self.notes {
-            notes.take_down(
-                layer.segment().number(),
-                &self.streams,
-                self.query.regions(),
-            );
+            notes.take_down(layer.segment().number(), &self.streams, regions);
         }
         Ok(())
     }
