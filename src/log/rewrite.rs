@@ -268,7 +268,7 @@ impl Anew {
         self.out.buffer.extend_from_slice(&commit_bytes);
         self.checksum = commit.checksum;
         self.tip.digest = digest;
-        self.out.write_if_full()
+        self.out.write_pieces()
     }
 
     fn put_frame(
