@@ -401,9 +401,9 @@ impl Follower {
         let Some(live) = layer.live_index() else {
             return Err(StoreError::argument("the newest layer is not live"));
         };
-        let (seed, place, rows) = (header.seed(), self.place(header), live.read().rows());
+        let (place, rows) = (self.place(header), live.read().rows());
         scan.frames(group, |offset, position, frame| {
-            with_row(&seed, place, offset, position, frame, |row| {
+            with_row(place, offset, position, frame, |row| {
                 live.write().push(row);
             })
         })

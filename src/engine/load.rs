@@ -283,13 +283,10 @@ fn walk_tail(
     let mut scan = Scan::begin(Arc::clone(&file), name, &header)?;
     let base = walk_to_checkpoint(&mut scan, &header, known.checkpoint)?;
     let mut live = LiveIndex::new(scan.tip.position + 1);
-    let seed = header.seed();
     let (why, extent) = loop {
         match scan.step()? {
             Step::Group(group) => scan.frames(&group, |offset, position, frame| {
-                with_row(&seed, segment, offset, position, frame, |row| {
-                    live.push(row)
-                })
+                with_row(segment, offset, position, frame, |row| live.push(row))
             })?,
             Step::End { why, extent } => break (why, extent),
         }

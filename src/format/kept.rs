@@ -77,13 +77,11 @@ pub(crate) struct Kept {
 
 /// The part bits of what a stub keeps, too.
 pub(super) fn kept_parts(batch: BatchPlace, key: Option<KeyDigests>) -> u64 {
-    let batch = if batch == BatchPlace::ALONE {
-        0
-    } else {
-        PART_BATCH
-    };
-    let key = if key.is_some() { PART_KEY } else { 0 };
-    batch | key
+    part(PART_BATCH, batch != BatchPlace::ALONE) | part(PART_KEY, key.is_some())
+}
+
+pub(super) fn part(bit: u64, present: bool) -> u64 {
+    if present { bit } else { 0 }
 }
 
 /// Appends revision and the distance to the entity's previous event.
@@ -166,6 +164,21 @@ pub(super) fn read_key(
     Ok(Some(KeyDigests {
         key: reader.array()?,
         content: reader.array()?,
+    }))
+}
+
+/// Refuses parts that an event cannot have.
+#[cold]
+pub(super) fn check_event_parts(parts: u64) -> Result<(), DecodeError> {
+    if parts & !KNOWN_PARTS == 0 {
+        return Ok(());
+    }
+    Err(DecodeError::Unsupported(if parts & PART_FORM != 0 {
+        "a payload form of a newer format"
+    } else if parts & PART_EXTENSION != 0 {
+        "an extension of a newer format"
+    } else {
+        "parts of a newer format"
     }))
 }
 

@@ -10,9 +10,9 @@ use super::crc::Seed;
 use super::frame::{FRAME_HEADER_BYTES, FrameHeader, KIND_EVENT, KIND_STUB, encode_frame};
 pub(crate) use super::kept::{BatchPlace, Kept, KeyDigests, StreamPlace};
 use super::kept::{
-    COMMON_PARTS, KNOWN_PARTS, PART_CORRELATION, PART_EXTENSION, PART_FORM, PART_KEY,
-    PART_METADATA, PART_OCCURRED, PART_PARENTS, PART_SCHEMA, PART_TAGS, kept_parts, put_kept,
-    put_stream, read_batch, read_stream,
+    COMMON_PARTS, PART_CORRELATION, PART_KEY, PART_METADATA, PART_OCCURRED, PART_PARENTS,
+    PART_SCHEMA, PART_TAGS, check_event_parts, kept_parts, part, put_kept, put_stream, read_batch,
+    read_stream,
 };
 use super::lists::text;
 pub(crate) use super::lists::{MetadataList, ParentList, TagList};
@@ -137,10 +137,6 @@ where
     }
 }
 
-fn part(bit: u64, present: bool) -> u64 {
-    if present { bit } else { 0 }
-}
-
 fn put_count(out: &mut Vec<u8>, count: usize) {
     out.push(u8::try_from(count).expect("parents, tags and metadata are at most 64"));
 }
@@ -167,9 +163,25 @@ impl Record {
     ) -> Result<Self, DecodeError> {
         let header = FrameHeader::decode(frame)?;
         let head = header.head(frame, seed, offset, position)?;
+        // A stub's payload is known without being read.
+        if header.kind == KIND_STUB && header.payload_crc != seed.crc(&[]) {
+            return Err(DecodeError::Corrupt("a stub has a payload"));
+        }
+        Self::read(&header, head, position)
+    }
+
+    /// Reads a frame whose checksums, both of them, were just found to hold where it stands.
+    pub(crate) fn of_checked(frame: &[u8], position: u64) -> Result<Self, DecodeError> {
+        let header = FrameHeader::decode(frame)?;
+        let head = frame.get(FRAME_HEADER_BYTES..header.payload_at());
+        Self::read(&header, head.unwrap_or_default(), position)
+    }
+
+    #[inline]
+    fn read(header: &FrameHeader, head: &[u8], position: u64) -> Result<Self, DecodeError> {
         match header.kind {
-            KIND_EVENT => RecordLayout::read(&header, head, position).map(Self::Event),
-            KIND_STUB => StubFields::read(&header, head, seed, position).map(Self::Stub),
+            KIND_EVENT => RecordLayout::read(header, head, position).map(Self::Event),
+            KIND_STUB => StubFields::read(header, head, position).map(Self::Stub),
             _ => Err(DecodeError::Unsupported("a frame kind of a newer format")),
         }
     }
@@ -295,7 +307,7 @@ impl RecordLayout {
         let parts = reader.varint()?;
         // The common parts, one byte of bits, are all known.
         if parts > COMMON_PARTS {
-            check_parts(parts)?;
+            check_event_parts(parts)?;
         }
         let stream = read_stream(reader, position)?;
         let [entity, scope, kind] = read_names(reader)?;
@@ -445,20 +457,6 @@ pub(crate) fn hash_in(frame: &[u8]) -> [u8; 32] {
 fn fixed<const N: usize>(frame: &[u8], at: usize) -> [u8; N] {
     let rest = frame.get(FRAME_HEADER_BYTES + at..).unwrap_or_default();
     rest.first_chunk().copied().unwrap_or([0; N])
-}
-
-#[cold]
-fn check_parts(parts: u64) -> Result<(), DecodeError> {
-    if parts & !KNOWN_PARTS == 0 {
-        return Ok(());
-    }
-    Err(DecodeError::Unsupported(if parts & PART_FORM != 0 {
-        "a payload form of a newer format"
-    } else if parts & PART_EXTENSION != 0 {
-        "an extension of a newer format"
-    } else {
-        "parts of a newer format"
-    }))
 }
 
 /// The head's bytes `from..to` as a span.

@@ -67,10 +67,9 @@ impl StubFields {
     pub(super) fn read(
         header: &FrameHeader,
         head: &[u8],
-        seed: &Seed,
         position: u64,
     ) -> Result<Self, DecodeError> {
-        if header.payload_len != 0 || header.payload_crc != seed.crc(&[]) {
+        if header.payload_len != 0 {
             return Err(DecodeError::Corrupt("a stub has a payload"));
         }
         let reader = &mut Reader::new(head);

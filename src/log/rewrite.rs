@@ -20,7 +20,7 @@ use crate::log::hashes::{facts_of, hash_of};
 use crate::log::look::{Listed, header_in, open};
 use crate::log::output::Output;
 use crate::log::scan::{Mark, Scan, Step, Tip};
-use crate::log::seal::{Indexer, Sealed, footer_start};
+use crate::log::seal::{Indexer, Sealed, footer_start, row_offset};
 
 /// What is written anew, and as what.
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +108,6 @@ struct Source<'a> {
     entry: &'a SealedEntry,
     file: SegmentFile,
     header: SegmentHeader,
-    seed: Seed,
     scan: Scan,
 }
 
@@ -125,7 +124,6 @@ impl<'a> Source<'a> {
         Ok(Self {
             entry,
             file,
-            seed: header.seed(),
             header,
             scan,
         })
@@ -281,24 +279,26 @@ impl Anew {
     ) -> Result<()> {
         let (start, offset) = (self.out.buffer.len(), self.out.end());
         let unreadable = |error: DecodeError| decode_error(&source.file.name(), at, &error);
-        let stub = match keeper.goes(position) {
-            true => match Record::decode(frame, &source.seed, at, position).map_err(unreadable)? {
-                Record::Event(layout) => Some(stub_of(&layout, frame, keeper)?),
-                Record::Stub(_) => None,
-            },
-            false => None,
-        };
-        let out = &mut self.out.buffer;
-        let head_crc = match stub {
-            Some(stub) if !proves(&stub, position) => {
+        let mut record = Record::of_checked(frame, position).map_err(unreadable)?;
+        if let Record::Event(layout) = &record
+            && keeper.goes(position)
+        {
+            let stub = stub_of(layout, frame, keeper)?;
+            if !proves(&stub, position) {
                 return Err(not_its_hash(source.file, at, position));
             }
-            Some(stub) => stub.encode(out, &self.seed, offset, position),
-            None => reseat(out, &self.seed, (offset, position), frame).map_err(unreadable)?,
-        };
-        self.head_crcs.push(head_crc);
-        let written = self.out.buffer.get(start..).unwrap_or_default();
-        self.indexer.add(self.file, offset, position, written)
+            record = Record::Stub(stub);
+        }
+        let out = &mut self.out.buffer;
+        self.head_crcs.push(match &record {
+            Record::Stub(stub) => stub.encode(out, &self.seed, offset, position),
+            Record::Event(_) => {
+                reseat(out, &self.seed, (offset, position), frame).map_err(unreadable)?
+            }
+        });
+        let row = record.row(frame, row_offset(self.file, offset)?);
+        self.indexer.add(self.out.buffer.len() - start, row);
+        Ok(())
     }
 
     /// Writes the footer and makes all of it durable.

@@ -103,7 +103,9 @@ pub(crate) fn index_of(
     let why = loop {
         match scan.step()? {
             Step::Group(group) => scan.frames(&group, |offset, position, frame| {
-                indexer.add(file, offset, position, frame)
+                with_row(file, offset, position, frame, |row| {
+                    indexer.add(frame.len(), row);
+                })
             })?,
             Step::End { why, .. } => break why,
         }
@@ -144,7 +146,6 @@ pub(crate) fn is_blank_after(disk: &dyn Disk, file: SegmentFile, log_end: u64) -
 #[derive(Debug)]
 pub(crate) struct Indexer {
     builder: SidxBuilder,
-    seed: crate::format::crc::Seed,
     first_recorded: Option<u64>,
     /// Bytes of frames since other threads were last let by.
     unyielded: usize,
@@ -154,26 +155,23 @@ impl Indexer {
     pub(crate) fn new(header: &SegmentHeader) -> Self {
         Self {
             builder: SidxBuilder::new(header.first_position),
-            seed: header.seed(),
             first_recorded: None,
             unyielded: 0,
         }
     }
 
+    /// Adds the row of the next event or stub, whose frame has so many bytes, and lets other threads by now and then.
     pub(crate) fn add(
         &mut self,
-        file: SegmentFile,
-        offset: u64,
-        position: u64,
-        frame: &[u8],
-    ) -> Result<()> {
-        self.unyielded += frame.len();
+        frame_bytes: usize,
+        row: SidxRow<'_, TagList<'_>, ParentList<'_>>,
+    ) {
+        self.unyielded += frame_bytes;
         if self.unyielded >= BYTES_BETWEEN_YIELDS {
             self.unyielded = 0;
             std::thread::yield_now();
         }
-        let seed = self.seed.clone();
-        with_row(&seed, file, offset, position, frame, |row| self.push(row))
+        self.push(row);
     }
 
     /// Adds the row of the next event or stub.
@@ -217,18 +215,21 @@ impl Indexer {
     }
 }
 
-/// Decodes one frame and lends it as a row of an index.
+/// Reads one frame that a scan stepped over and lends it as a row of an index.
 pub(crate) fn with_row<T>(
-    seed: &crate::format::crc::Seed,
     file: SegmentFile,
     offset: u64,
     position: u64,
     frame: &[u8],
     take: impl FnOnce(SidxRow<'_, TagList<'_>, ParentList<'_>>) -> T,
 ) -> Result<T> {
-    let record = Record::decode(frame, seed, offset, position)
+    let record = Record::of_checked(frame, position)
         .map_err(|error| decode_error(&file.name(), offset, &error))?;
-    let offset = u32::try_from(offset)
-        .map_err(|_| StoreError::unsupported(format!("{} is longer than 4 GiB", file.name())))?;
-    Ok(take(record.row(frame, offset)))
+    Ok(take(record.row(frame, row_offset(file, offset)?)))
+}
+
+/// The offset of a frame as an index has it.
+pub(crate) fn row_offset(file: SegmentFile, offset: u64) -> Result<u32> {
+    u32::try_from(offset)
+        .map_err(|_| StoreError::unsupported(format!("{} is longer than 4 GiB", file.name())))
 }
