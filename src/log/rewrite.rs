@@ -4,6 +4,8 @@
 //! event: damage is an error and never copied. The groups stay the ones they were. The file counts for nothing until a
 //! manifest names it. Runs on the threads that write for a compaction.
 
+use std::collections::VecDeque;
+
 use crate::error::{Result, StoreError};
 use crate::event::hash::{entity_digest, fold_digest, rest_digest};
 use crate::format::checkpoint::SealedEntry;
@@ -21,6 +23,9 @@ use crate::log::look::{Listed, header_in, open};
 use crate::log::output::Output;
 use crate::log::scan::{Mark, Scan, Step, Tip};
 use crate::log::seal::{Indexer, Sealed, footer_start, row_offset};
+
+/// How many hashes of events that were gone through are remembered: 1 MiB of them, which stay in the processor's cache.
+const RECENT_HASHES: usize = 32_768;
 
 /// What is written anew, and as what.
 #[derive(Clone, Copy, Debug)]
@@ -191,6 +196,7 @@ struct Anew {
     checksum: u32,
     /// Head checksums of the frames of the group under way.
     head_crcs: Vec<u32>,
+    recent: Recent,
 }
 
 impl Anew {
@@ -223,6 +229,7 @@ impl Anew {
             tip: Tip::before(first),
             checksum: first.predecessor_checksum,
             head_crcs: Vec::new(),
+            recent: Recent::default(),
             header,
         })
     }
@@ -239,8 +246,11 @@ impl Anew {
         self.out.buffer.resize(start + GROUP_HEADER_BYTES, 0);
         self.head_crcs.clear();
         source.scan.frames(group, |at, position, frame| {
-            digest = fold_digest(&digest, &hash_in(frame));
-            self.put_frame(source, at, position, frame, keeper)
+            let hash = hash_in(frame);
+            digest = fold_digest(&digest, &hash);
+            self.put_frame(source, at, position, frame, keeper)?;
+            self.recent.add(position, hash);
+            Ok(())
         })?;
         if digest != source.scan.tip.digest {
             let why = "the running digest is not that of the group's events";
@@ -283,7 +293,7 @@ impl Anew {
         if let Record::Event(layout) = &record
             && keeper.goes(position)
         {
-            let stub = stub_of(layout, frame, keeper)?;
+            let stub = stub_of(layout, frame, &self.recent, keeper)?;
             if !proves(&stub, position) {
                 return Err(not_its_hash(source.file, at, position));
             }
@@ -335,11 +345,43 @@ fn proves(stub: &StubFields, position: u64) -> bool {
     hash_of(&kept, &stub.entity_digest, &stub.rest) == stub.hash
 }
 
+/// The hashes of the last events gone through: the event before another in its stream is mostly one of them.
+#[derive(Default)]
+struct Recent {
+    hashes: VecDeque<[u8; 32]>,
+    /// The position behind the last of them.
+    end: u64,
+}
+
+impl Recent {
+    fn add(&mut self, position: u64, hash: [u8; 32]) {
+        if self.hashes.len() == RECENT_HASHES {
+            self.hashes.pop_front();
+        }
+        self.hashes.push_back(hash);
+        self.end = position + 1;
+    }
+
+    fn hash_at(&self, position: u64) -> Option<[u8; 32]> {
+        let first = self.end - self.hashes.len() as u64;
+        let place = usize::try_from(position.checked_sub(first)?).ok()?;
+        self.hashes.get(place).copied()
+    }
+}
+
 /// What stays of an event.
-fn stub_of(layout: &RecordLayout, frame: &[u8], keeper: &impl Keeper) -> Result<StubFields> {
+fn stub_of(
+    layout: &RecordLayout,
+    frame: &[u8],
+    recent: &Recent,
+    keeper: &impl Keeper,
+) -> Result<StubFields> {
     let previous = match layout.previous_position {
         0 => [0; 32],
-        previous => keeper.hash_at(previous)?,
+        previous => match recent.hash_at(previous) {
+            Some(hash) => hash,
+            None => keeper.hash_at(previous)?,
+        },
     };
     let mut parents = Vec::with_capacity(layout.parents(frame).len());
     for parent in layout.parents(frame) {
@@ -359,4 +401,31 @@ fn stub_of(layout: &RecordLayout, frame: &[u8], keeper: &impl Keeper) -> Result<
         batch: layout.batch,
         key: layout.key(frame),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_hashes_are_remembered_and_no_others() {
+        let hash = |position: u64| {
+            let mut hash = [7; 32];
+            hash[..8].copy_from_slice(&position.to_le_bytes());
+            hash
+        };
+        let first = 1000;
+        let mut recent = Recent::default();
+        assert_eq!(recent.hash_at(first), None);
+        let most = RECENT_HASHES as u64;
+        for position in first..first + most + 10 {
+            recent.add(position, hash(position));
+            let oldest = first.max((position + 1).saturating_sub(most));
+            assert_eq!(recent.hash_at(oldest), Some(hash(oldest)));
+            assert_eq!(recent.hash_at(position), Some(hash(position)));
+            assert_eq!(recent.hash_at(oldest - 1), None);
+            assert_eq!(recent.hash_at(position + 1), None);
+        }
+        assert_eq!(recent.hashes.len(), RECENT_HASHES);
+    }
 }
