@@ -192,12 +192,18 @@ impl Names {
 
 /// Sorts, and lets other threads by now and then: on a busy processor an append would wait for all of it.
 fn sort(pairs: &mut [Pair]) {
+    // The order of the bytes is that of the number, which is compared at once.
+    let order = |pair: &Pair| (u128::from_be_bytes(pair.0), pair.1);
+    // Ids mostly come in order.
+    if pairs.is_sorted_by_key(order) {
+        return;
+    }
     if pairs.len() <= PAIRS_BETWEEN_YIELDS {
-        pairs.sort_unstable();
+        pairs.sort_unstable_by_key(order);
         std::thread::yield_now();
         return;
     }
-    let (lower, _, upper) = pairs.select_nth_unstable(pairs.len() / 2);
+    let (lower, _, upper) = pairs.select_nth_unstable_by_key(pairs.len() / 2, order);
     sort(lower);
     sort(upper);
 }
