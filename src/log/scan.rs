@@ -242,13 +242,19 @@ impl Scan {
             let want = usize::try_from(want).map_err(|_| {
                 StoreError::unsupported("a group is larger than this machine can address")
             })?;
+            // What was read with the header of a longer group is not read again.
+            let known = match start == self.window_start {
+                true => self.window.len().min(want),
+                false => 0,
+            };
             self.window.resize(want, 0);
             self.window_start = start;
+            let rest = self.window.get_mut(known..).unwrap_or_default();
             // Sealing may cut off meanwhile what stands behind the log: the window is wanted, only `len` is needed.
-            let read = read_upto_at(&*self.file, &mut self.window, start).map_err(|e| {
+            let read = read_upto_at(&*self.file, rest, start + known as u64).map_err(|e| {
                 StoreError::io(format_args!("reading {} at byte {start}", self.name), e)
             })?;
-            self.window.truncate(read);
+            self.window.truncate(known + read);
         }
         self.in_window(start, len).ok_or_else(|| {
             StoreError::corrupt(format!(
