@@ -25,10 +25,10 @@ pub(crate) enum Match {
 }
 
 impl Match {
-    pub(crate) fn fits(&self, name: &str) -> bool {
+    pub(crate) fn fits(&self, name: &[u8]) -> bool {
         match self {
-            Self::Exact(wanted) => name == &**wanted,
-            Self::Prefix(prefix) => name.starts_with(&**prefix),
+            Self::Exact(wanted) => name == wanted.as_bytes(),
+            Self::Prefix(prefix) => name.starts_with(prefix.as_bytes()),
         }
     }
 
@@ -301,9 +301,10 @@ impl Region {
 /// What a region can be asked about an event.
 #[derive(Debug, Clone)]
 pub(crate) struct Facets<'a, T> {
-    pub(crate) entity: &'a str,
-    pub(crate) scope: &'a str,
-    pub(crate) kind: &'a str,
+    /// Names are compared as bytes, of which no one needs to know again that they are UTF-8.
+    pub(crate) entity: &'a [u8],
+    pub(crate) scope: &'a [u8],
+    pub(crate) kind: &'a [u8],
     pub(crate) tags: T,
     pub(crate) correlation: CorrelationId,
     pub(crate) position: u64,
@@ -345,9 +346,9 @@ mod tests {
     fn fits(region: &Region) -> bool {
         region.check().unwrap();
         region.matches(&Facets {
-            entity: "order:1",
-            scope: "shop/eu",
-            kind: "order.placed",
+            entity: b"order:1",
+            scope: b"shop/eu",
+            kind: b"order.placed",
             tags: ["a", "b"].into_iter(),
             correlation: STORY,
             position: 5,

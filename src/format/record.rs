@@ -397,6 +397,12 @@ impl RecordLayout {
         text(self.kind.of(frame))
     }
 
+    /// Entity, scope and kind as they are compared.
+    #[inline]
+    pub(crate) fn names<'a>(&self, frame: &'a [u8]) -> [&'a [u8]; 3] {
+        [self.entity, self.scope, self.kind].map(|span| span.of(frame))
+    }
+
     /// The ids of the parents, in the order given.
     #[inline]
     pub(crate) fn parents<'a>(&self, frame: &'a [u8]) -> ParentList<'a> {

@@ -286,8 +286,10 @@ impl Names<'_> {
         let mut looked = Looked::default();
         if all <= WHOLE_NAMES || self.sources.iter().any(|s| !s.going.is_empty()) {
             let mut heads = self.from(|_| Ok(0))?;
+            let mut names = 0_u64;
             while self.look_at_next(&mut heads, &mut looked, went)? {
-                if looked.names_after.is_multiple_of(NAMES_BETWEEN_STOPS) {
+                names += 1;
+                if names.is_multiple_of(NAMES_BETWEEN_STOPS) {
                     go_on()?;
                 }
             }

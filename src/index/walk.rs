@@ -265,11 +265,12 @@ fn matches(region: &Region, event: &EventRef<'_>) -> bool {
     let caused = region
         .cause()
         .is_none_or(|cause| event.parents().any(|parent| parent == cause));
+    let [entity, scope, kind] = event.names();
     caused
         && region.matches(&Facets {
-            entity: event.entity(),
-            scope: event.scope(),
-            kind: event.kind(),
+            entity,
+            scope,
+            kind,
             tags: event.tags(),
             correlation: event.correlation(),
             position: event.position().get(),

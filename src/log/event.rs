@@ -63,6 +63,11 @@ impl<'a> EventRef<'a> {
         StubFields::frame_bytes(self.position, stream, self.layout.batch, key)
     }
 
+    /// Its entity, scope and kind as they are compared.
+    pub(crate) fn names(&self) -> [&'a [u8]; 3] {
+        self.layout.names(self.frame)
+    }
+
     /// The same event, owned: it keeps its segment mapped, and copies no payload.
     pub(crate) fn to_owned_in(self, segment: &Arc<Segment>) -> Event {
         let len = self.frame.len();
