@@ -50,8 +50,7 @@ fn main() -> quipu::Result<()> {
     // A whole copy the first time, then only what is new; the callback may stop it.
     let options = SnapshotOptions::new().bytes_per_second(200 * MIB);
     let taken = store.snapshot_with(&backup, options.progress(drawn("snapshot")))?;
-    let (copied, kept) = (taken.copied_bytes, taken.kept_bytes);
-    println!("snapshot: {copied} bytes copied, {kept} were there");
+    println!("snapshot {taken}");
 
     // The store as it was before the day's last event, out of the backup and beside the store as it is.
     let before = Upto::Position(Position::new(store.head().position.get() - 1));
@@ -65,7 +64,7 @@ fn main() -> quipu::Result<()> {
     other.close()?;
 
     let found = store.verify_with(VerifyOptions::new().progress(drawn("verify")))?;
-    println!("{found}");
+    println!("{found}\n\n{}", store.diagnostics());
     store.close()
 }
 

@@ -126,7 +126,7 @@ fn assert_same(book: &Book, seen: &Diagnostics) {
         ("quipu_queue_depth", seen.queue_depth),
         ("quipu_waiting", seen.waiting),
         ("quipu_position", stats.head.position.get()),
-        ("quipu_durable_position", stats.durable_position),
+        ("quipu_durable_position", stats.durable_position.get()),
         ("quipu_segments", stats.segments),
         ("quipu_unsealed_segments", stats.unsealed_segments),
         ("quipu_log_bytes", stats.log_bytes),

@@ -15,6 +15,7 @@ use crate::engine::shared::{IdSource, Published};
 use crate::engine::threads;
 use crate::error::{Result, StoreError, StoreErrorKind};
 use crate::event::id::EventId;
+use crate::event::position::Position;
 use crate::index::view::{Head, View};
 use crate::io::{Clock, Disk, Watch};
 use crate::log::files::HINT;
@@ -228,7 +229,7 @@ impl Front {
         let layers = &published.layers.all;
         Stats {
             head: published.head,
-            durable_position: published.durable,
+            durable_position: Position::new(published.durable),
             segments: published.segments(),
             unsealed_segments,
             log_bytes: published.log_bytes(),

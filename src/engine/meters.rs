@@ -3,12 +3,14 @@
 //! Counters are relaxed atomics: each is true by itself, none orders anything. Any thread counts and any asks. With the
 //! feature `metrics` the same lines that count also tell the facade, so that both say the same.
 
+use std::fmt;
 use std::time::Duration;
 
 #[cfg(feature = "metrics")]
 use crate::engine::facade::Facade;
 use crate::engine::front::Front;
 use crate::engine::shared::Engine;
+use crate::event::position::Position;
 use crate::index::view::Head;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
@@ -183,7 +185,7 @@ pub struct Stats {
     /// The end of what readers see.
     pub head: Head,
     /// The last position known durable.
-    pub durable_position: u64,
+    pub durable_position: Position,
     /// How many segments there are.
     pub segments: u64,
     /// How many full segments wait to be sealed.
@@ -240,6 +242,53 @@ pub struct Diagnostics {
     pub since_last_snapshot: Option<Duration>,
     /// Where the store lives: its directory, or what its disk calls itself.
     pub place: String,
+}
+
+impl fmt::Display for Diagnostics {
+    /// A small table for logs; fields tell more.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Stats {
+            head,
+            durable_position: durable,
+            segments,
+            unsealed_segments: unsealed,
+            log_bytes,
+            ..
+        } = self.stats;
+        let (position, recorded_at) = (head.position, head.recorded_at);
+        writeln!(f, "store     {}", self.place)?;
+        writeln!(
+            f,
+            "head      {position}, recorded at {recorded_at}, durable up to {durable}"
+        )?;
+        writeln!(
+            f,
+            "log       {log_bytes} bytes in {segments} segments, {unsealed} of them to be sealed"
+        )?;
+        writeln!(
+            f,
+            "written   {} events in {} groups, {} bytes; groups of {} (half), {} (99 %)",
+            self.events, self.groups, self.bytes, self.group_events_p50, self.group_events_p99
+        )?;
+        writeln!(
+            f,
+            "syncs     {} in {:.1?} (half), {:.1?} (99 %)",
+            self.syncs, self.sync_p50, self.sync_p99
+        )?;
+        writeln!(
+            f,
+            "waiting   {} of {} submissions, {} readers",
+            self.queue_depth, self.queue_capacity, self.waiting
+        )?;
+        match self.since_last_snapshot {
+            Some(age) => write!(f, "snapshot  {age:.1?} ago")?,
+            None => f.write_str("snapshot  none since it was opened")?,
+        }
+        match &self.poisoned {
+            Some(why) => write!(f, "\npoisoned  {why}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Diagnostics {

@@ -4,6 +4,7 @@
 //! shares up to where. The original is only read. Nothing counts before the manifest, which is written last. Runs on the
 //! thread that asks.
 
+use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use crate::engine::open;
 use crate::engine::original::{Original, end_at};
 use crate::engine::rotate::header_after;
 use crate::engine::shared::head_of;
-use crate::engine::transfer::{Brought, Terms, Transfer, check_outside, copy_newest};
+use crate::engine::transfer::{Brought, Terms, Transfer, check_outside, copy_newest, show_report};
 use crate::error::{Result, StoreError};
 use crate::event::digest::Digest;
 use crate::event::position::Position;
@@ -120,6 +121,14 @@ pub struct RestoreReport {
     pub kept_bytes: u64,
     /// How long it took.
     pub took: Duration,
+}
+
+impl fmt::Display for RestoreReport {
+    /// One line: how far it goes, how its bytes came there, and how long that took.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = [self.copied_bytes, self.shared_bytes, self.kept_bytes];
+        show_report(f, self.position, bytes, self.took)
+    }
 }
 
 /// Makes a store in the empty directory `dest` of the snapshot or store in `from`, up to a place in its history.

@@ -4,6 +4,7 @@
 //! The copy counts once its manifest is replaced, at one stroke; until then the directory is what it was. Runs on the
 //! thread that asks.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::engine::destination::{Destination, Left};
@@ -11,7 +12,9 @@ use crate::engine::front::Front;
 use crate::engine::open;
 use crate::engine::original::{Original, end_at};
 use crate::engine::shared::{Engine, head_of};
-use crate::engine::transfer::{Brought, Copying, Terms, Transfer, check_outside, copy_newest};
+use crate::engine::transfer::{
+    Brought, Copying, Terms, Transfer, check_outside, copy_newest, show_report,
+};
 use crate::error::{Result, StoreError};
 use crate::event::digest::Digest;
 use crate::event::position::Position;
@@ -93,6 +96,14 @@ pub struct SnapshotReport {
     pub kept_bytes: u64,
     /// How long it took.
     pub took: Duration,
+}
+
+impl fmt::Display for SnapshotReport {
+    /// One line: how far it goes, how its bytes came there, and how long that took.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = [self.copied_bytes, self.shared_bytes, self.kept_bytes];
+        show_report(f, self.position, bytes, self.took)
+    }
 }
 
 /// Copies the store of `front`, which `engine` writes unless it is open only for reading.

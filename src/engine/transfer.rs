@@ -3,12 +3,15 @@
 //! A file is copied under the name that ends in `.part`, synced, read again, and only then has its own name. The one in
 //! which an earlier snapshot ends grows behind that end. Runs on the thread that copies; it holds no lock of the store's.
 
+use std::fmt;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::engine::destination::Destination;
 use crate::engine::original::{Original, Part, tip_at};
 use crate::error::{Result, StoreError, StoreErrorKind};
+use crate::event::position::Position;
 use crate::format::manifest::{Manifest, SnapshotEnd};
 use crate::format::segment::SegmentHeader;
 use crate::io::{
@@ -55,6 +58,19 @@ pub(crate) fn copy_newest<T>(
         }
     }
     copy(newest()?)
+}
+
+/// One line on a copy: the last position in it, the bytes that were copied, shared and there before, and the time.
+pub(crate) fn show_report(
+    f: &mut fmt::Formatter<'_>,
+    position: Position,
+    [copied, shared, kept]: [u64; 3],
+    took: Duration,
+) -> fmt::Result {
+    write!(
+        f,
+        "up to {position}: {copied} bytes copied, {shared} shared, {kept} were there, in {took:.1?}"
+    )
 }
 
 /// Refuses a place inside the original's own directory, where the copy would be found among its files.

@@ -90,7 +90,7 @@ fn follow(store: &Store, mut cursor: Cursor, query: &Query, mut dice: Dice) -> V
             4 => {
                 let text = serde_json::to_string(&cursor.position().unwrap()).unwrap();
                 let place: CursorPosition = serde_json::from_str(&text).unwrap();
-                assert!(place.position() <= store.stats().durable_position.into());
+                assert!(place.position() <= store.stats().durable_position);
                 let Ok(again) = store.cursor_from(query.clone(), place) else {
                     continue;
                 };

@@ -75,6 +75,37 @@ fn what_was_buffered_is_in_the_snapshot_and_durable() {
 }
 
 #[test]
+fn reports_and_diagnostics_are_shown_in_words() {
+    let store = opened(TestDisk::new()).unwrap();
+    append(&store, 3, 10);
+    assert!(
+        store
+            .diagnostics()
+            .to_string()
+            .ends_with("\nsnapshot  none since it was opened")
+    );
+    let report = snapshot(&store, &TestDisk::new());
+    let (copied, took) = (report.copied_bytes, report.took);
+    assert_eq!(
+        report.to_string(),
+        format!("up to 3: {copied} bytes copied, 0 shared, 0 were there, in {took:.1?}")
+    );
+    let shown = store.diagnostics().to_string();
+    let begins: Vec<_> = shown
+        .lines()
+        .map(|line| line.split(' ').next().unwrap())
+        .collect();
+    assert_eq!(
+        begins,
+        [
+            "store", "head", "log", "written", "syncs", "waiting", "snapshot"
+        ]
+    );
+    assert!(shown.contains("written   3 events in "), "{shown}");
+    assert!(shown.contains(", durable up to 3\n"), "{shown}");
+}
+
+#[test]
 fn an_empty_store_has_a_snapshot_too() {
     let store = opened(TestDisk::new()).unwrap();
     let dest = TestDisk::new();
