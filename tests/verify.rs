@@ -3,9 +3,9 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use quipu::io::MemoryDisk;
+use quipu::io::{Access, Disk, MemoryDisk};
 use quipu::prelude::*;
-use quipu::{Control, MIN_SEGMENT_BYTES, Verification, VerifyOptions};
+use quipu::{CompactionConfig, Control, MIN_SEGMENT_BYTES, Retention, Verification, VerifyOptions};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use support::dice::Dice;
@@ -113,6 +113,38 @@ fn a_runs_worth_of_segments_is_sound() {
     store.close().unwrap();
     let store = Store::open_with(small_segments(&disk)).unwrap();
     assert_sound(&store, "many segments");
+}
+
+/// A run that a compaction left behind, and that upkeep had not made again yet, was told as damage that mends itself.
+#[test]
+fn a_run_of_files_that_were_replaced_is_sound() {
+    const RUN: &str = "segments/0000000001-0000000016.run";
+    let disk = Arc::new(MemoryDisk::new());
+    let store = Store::open_with(small_segments(&disk)).unwrap();
+    let place = Coordinate::new("big", "here").unwrap();
+    let payload = "y".repeat(500_000);
+    while store.stats().segments < 18 {
+        store.append(&place, KIND, &payload).unwrap();
+    }
+    let file = loop {
+        match disk.open(RUN, Access::Read) {
+            Ok(file) => break file,
+            Err(_) => std::thread::yield_now(),
+        }
+    };
+    let mut before = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+    assert_eq!(file.read_at(&mut before, 0).unwrap(), before.len());
+    let early = Region::all().positions(..=3);
+    let config = CompactionConfig::new().remove(Retention::query(early));
+    store.compact(config).unwrap().wait().unwrap();
+    store.close().unwrap();
+    disk.remove(RUN).unwrap();
+    let file = disk.open(RUN, Access::CreateNew).unwrap();
+    assert_eq!(file.write_at(&before, 0).unwrap(), before.len());
+    let reader = Store::open_read_only_with(small_segments(&disk)).unwrap();
+    let found = reader.verify().unwrap();
+    assert_eq!((found.stubs, found.is_sound()), (3, true), "{found}");
+    assert_eq!(found.repairable, []);
 }
 
 #[test]

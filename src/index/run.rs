@@ -138,10 +138,11 @@ impl Run {
     /// Reads the file once more, whole, for a verification; says whether it is what should have been `built`, and if
     /// that is not known, whether its checksums hold.
     ///
-    /// One that is not there is sound: it denies nothing.
+    /// One that is not there or merges other footers, as until upkeep comes by, is sound: it denies nothing.
     pub(crate) fn check(&self, built: Option<&[u8]>) -> Result<bool> {
         let content = match self.open() {
-            Ok(content) => content,
+            Ok(Some(content)) => content,
+            Ok(None) => return Ok(true),
             Err(error) if error.kind() == StoreErrorKind::NotFound => return Ok(true),
             Err(error) => return Err(error),
         };
@@ -170,10 +171,11 @@ impl Run {
             .open()
             .inspect_err(|error| tracing::debug!(%error, "a run is not there to be used"))
             .ok();
-        self.content.get_or_init(|| found).as_ref()
+        self.content.get_or_init(|| found.flatten()).as_ref()
     }
 
-    fn open(&self) -> Result<Content> {
+    /// The file; `None` if it merges other footers.
+    fn open(&self) -> Result<Option<Content>> {
         let name = self.name();
         let map = map_whole(&*self.disk, &name)?;
         let head = RunHead::decode(whole(&map)).map_err(|e| decode_error(&name, 0, &e))?;
@@ -183,13 +185,11 @@ impl Run {
             ..self.expected
         };
         if head != expected {
-            return Err(StoreError::corrupt(format!(
-                "{name} merges other footers; it will be made again"
-            )));
+            return Ok(None);
         }
         let words = head.pages().div_ceil(64);
         let sound = (0..words).map(|_| AtomicU64::new(0)).collect();
-        Ok(Content { map, head, sound })
+        Ok(Some(Content { map, head, sound }))
     }
 }
 
