@@ -49,7 +49,7 @@ pub struct CompactionPlan {
     pub disk_bytes_before: u64,
     /// Bytes of those files that there will be, foreseen.
     pub disk_bytes_after: u64,
-    /// Bytes of the runs that there are: filters over many segments.
+    /// Bytes of the runs that there are: filters and names of many segments.
     pub run_bytes_before: u64,
     /// Bytes of the runs that there will be, foreseen: upkeep makes them after the compaction.
     pub run_bytes_after: u64,

@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::engine::chain;
+use crate::engine::compact::start;
+use crate::engine::compact_config::CompactionConfig;
 use crate::engine::runs;
 use crate::engine::shared::Engine;
 use crate::engine::small::{Small, all_runs, parent_of, settle};
@@ -18,6 +20,7 @@ use crate::event::region::Region;
 use crate::format::run::{Bearers, NAME_BYTES, PAGE_BYTES, RUN_SEGMENTS, RunHead};
 use crate::format::sidx::{Axis16, NameAxis};
 use crate::index::layers::put_sealed;
+use crate::index::retention::Retention;
 use crate::index::run::{ALL_FILES, Run};
 use crate::index::view::View;
 use crate::io::Disk;
@@ -341,6 +344,26 @@ fn a_run_damaged_under_a_listing_leaves_no_name_out() {
         at_once > 0 && under_way > at_once + 1,
         "{at_once} of {under_way}"
     );
+}
+
+/// A plan took merged tables to be as long as they were, when the names that they share went from most files.
+#[test]
+fn a_plan_foresees_that_tables_shrink_with_the_names_that_go() {
+    let small = Small::new();
+    let engine = small.open();
+    fill_tightly(&engine, 18);
+    settle(&engine, 17);
+    let config = CompactionConfig::new().merge_below(0);
+    let config = config.remove(Retention::all_but_newest(1));
+    let plan = engine.plan_compaction(&config).unwrap();
+    start(&engine, config).unwrap().wait().unwrap();
+    settle(&engine, 17);
+    let after = small.bytes(RUNS[0]).unwrap().len() as u64;
+    let (before, foreseen) = (plan.run_bytes_before, plan.run_bytes_after);
+    let said = format!("{before} to {after}, {foreseen} foreseen");
+    assert!(before > 3 * after, "{said}");
+    assert!(foreseen.abs_diff(after) < after / 2, "{said}");
+    engine.close().unwrap();
 }
 
 /// `cargo test --release --lib with_runs -- --ignored --nocapture`: what is asked of many segments, without and with.
