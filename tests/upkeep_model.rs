@@ -6,6 +6,8 @@
 
 #[path = "upkeep_model/acts.rs"]
 mod acts;
+#[path = "upkeep_model/answers.rs"]
+mod answers;
 #[path = "upkeep_model/compacting.rs"]
 mod compacting;
 #[path = "upkeep_model/plain.rs"]

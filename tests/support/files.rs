@@ -18,6 +18,14 @@ fn range_of(name: &str) -> Option<(u64, u64)> {
     }
 }
 
+/// The runs that are there.
+pub(crate) fn runs_of(disk: &dyn Disk) -> Vec<String> {
+    let entries = disk.list("segments").unwrap().into_iter();
+    let runs = entries.filter(|entry| entry.name.ends_with(".run"));
+    runs.map(|entry| format!("segments/{}", entry.name))
+        .collect()
+}
+
 /// Asserts that the files of the log stand for every segment once, and that there are no others; returns their ranges.
 pub(crate) fn assert_all_named(disk: &dyn Disk) -> Vec<(u64, u64)> {
     for entry in disk.list("").unwrap() {

@@ -16,11 +16,14 @@ const TOMBSTONE: &str = "quipu.tombstone";
 pub(crate) struct Fact {
     pub(crate) id: EventId,
     pub(crate) entity: String,
+    pub(crate) scope: String,
     pub(crate) kind: String,
     pub(crate) revision: u64,
     pub(crate) recorded_at: u64,
     pub(crate) tag: Option<String>,
     pub(crate) parents: Vec<EventId>,
+    /// The event that its story begins with.
+    pub(crate) story: EventId,
     /// Of a payload that is one text; a tombstone has none.
     pub(crate) text_len: Option<usize>,
     pub(crate) hash: [u8; 32],
@@ -113,11 +116,17 @@ impl Branch {
         (1..).zip(&self.facts)
     }
 
+    /// Those up to a position that were not removed.
+    pub(crate) fn kept_upto(&self, last: u64) -> impl Iterator<Item = (u64, &Fact)> {
+        let upto = self
+            .all()
+            .take_while(move |(position, _)| *position <= last);
+        upto.filter(|(position, _)| !self.removed.contains(position))
+    }
+
     /// The positions of those that fit and were not removed.
     pub(crate) fn kept(&self, fits: impl Fn(&Fact) -> bool) -> Vec<u64> {
-        let kept = self
-            .all()
-            .filter(|(position, fact)| !self.removed.contains(position) && fits(fact));
+        let kept = self.kept_upto(self.end()).filter(|(_, fact)| fits(fact));
         kept.map(|(position, _)| position).collect()
     }
 

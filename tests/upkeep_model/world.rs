@@ -1,17 +1,23 @@
 //! A few stores side by side, each with its model, under one clock: some are copies or forks of others.
 
+use crate::answers::assert_answers;
 use crate::plain::Branch;
 use crate::same::{assert_holds, assert_replays};
 use crate::support::dice::Dice;
-use crate::support::files::assert_all_named;
+use crate::support::files::{assert_all_named, runs_of};
 use quipu::MIN_SEGMENT_BYTES;
-use quipu::io::Clock;
+use quipu::io::{Clock, Disk};
 use quipu::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How many stores there are at most; then a new one takes the place of another.
 const MOST_BRANCHES: usize = 4;
+
+/// One world of so many is long.
+const LONG_WORLDS: u64 = 3;
+/// More segments than a run is over.
+const LONG_SEGMENTS: u64 = 20;
 
 /// A clock that the dice move, and entropy that is never the same twice.
 #[derive(Debug)]
@@ -49,10 +55,13 @@ pub(crate) struct Said {
     pub(crate) restores: u64,
     pub(crate) forks: u64,
     pub(crate) restores_of_compacted_forks: u64,
+    /// Openings that found runs, and runs that were taken away before one.
+    pub(crate) openings_with_runs: u64,
+    pub(crate) lost_runs: u64,
 }
 
 impl Said {
-    fn counts(&mut self) -> [&mut u64; 8] {
+    fn counts(&mut self) -> [&mut u64; 10] {
         [
             &mut self.events,
             &mut self.tombstones,
@@ -62,6 +71,8 @@ impl Said {
             &mut self.restores,
             &mut self.forks,
             &mut self.restores_of_compacted_forks,
+            &mut self.openings_with_runs,
+            &mut self.lost_runs,
         ]
     }
 
@@ -90,6 +101,8 @@ pub(crate) struct World {
     pub(crate) hands: Arc<Hands>,
     pub(crate) said: Said,
     branches: Vec<Branch>,
+    /// Whether the first store begins with so many segments that a run is over some.
+    is_long: bool,
 }
 
 impl World {
@@ -99,6 +112,7 @@ impl World {
             drawn: AtomicU64::new(0),
         };
         Self {
+            is_long: seed.is_multiple_of(LONG_WORLDS),
             dice: Dice::new(seed),
             hands: Arc::new(hands),
             said: Said::default(),
@@ -116,7 +130,12 @@ impl World {
         println!("step {number}: {act:?}, {} events", branch.end());
         let store = self.open(&branch);
         match act {
-            Act::Grow => self.grow(&mut branch, &store, 10, 60),
+            Act::Grow => {
+                self.grow(&mut branch, &store, 10, 60);
+                while number == 0 && self.is_long && store.stats().segments <= LONG_SEGMENTS {
+                    self.grow(&mut branch, &store, 10, 60);
+                }
+            }
             Act::Compact => self.compact(&mut branch, &store),
             Act::Snapshot => self.snapshot(&mut branch, &store),
             Act::Restore => {
@@ -189,17 +208,35 @@ impl World {
         Store::open_read_only_with(self.config(branch)).unwrap()
     }
 
+    /// Takes some runs of a closed store away: they are derived.
+    fn lose_runs(&mut self, branch: &Branch) {
+        let runs = runs_of(&branch.disk);
+        self.said.openings_with_runs += u64::from(!runs.is_empty());
+        for run in runs {
+            if self.dice.one_in(3) {
+                branch.disk.remove(&run).unwrap();
+                self.said.lost_runs += 1;
+            }
+        }
+    }
+
     /// Asserts that the store holds what it should, as it is or when it is opened again; closes it.
     pub(crate) fn look(&mut self, branch: &Branch, mut store: Store) {
         let way = self.dice.below(3);
         if way > 0 {
             store.close().unwrap();
+            self.lose_runs(branch);
             store = match way {
                 1 => self.open_read_only(branch),
                 _ => self.open(branch),
             };
         }
         assert_holds(&store, branch);
+        assert_answers(&store.view(), branch, &mut self.dice);
+        if self.dice.one_in(3) {
+            let earlier = self.dice.next() % (branch.end() + 1);
+            assert_answers(&store.view_at(earlier).unwrap(), branch, &mut self.dice);
+        }
         if way != 1 {
             assert_replays(&store, branch);
         }
