@@ -36,19 +36,14 @@ enum Clue {
 impl Skips {
     /// Whether the layer at a place has nothing that the query means; `true` is certain.
     pub(crate) fn passes_over(&mut self, at: usize, layers: &Layers, regions: &[Region]) -> bool {
-        if !self
-            .asked
-            .as_ref()
-            .is_some_and(|(under, _)| under.contains(&at))
-        {
-            let Some((under, run)) = layers.run_over(at) else {
-                return false;
-            };
+        let known = self.asked.take().filter(|(under, _)| under.contains(&at));
+        self.asked = known.or_else(|| {
+            let (under, run) = layers.run_over(at)?;
             let clues = self
                 .clues
                 .get_or_insert_with(|| regions.iter().map(clues_of).collect());
-            self.asked = Some((under.clone(), files_with(run, clues)));
-        }
+            Some((under.clone(), files_with(run, clues)))
+        });
         self.asked
             .as_ref()
             .is_some_and(|(under, files)| files >> (at - under.start) & 1 == 0)
@@ -94,22 +89,19 @@ fn clues_of(region: &Region) -> RegionClues {
     let entity = region.entity_match().map(std::slice::from_ref);
     let scope = region.scope_match().map(std::slice::from_ref);
     let kinds = Some(region.kinds()).filter(|kinds| !kinds.is_empty());
-    let tag = |tag| vec![Clue::Key(Axis16::Tag, entity_digest(tag))];
+    let tags = region.tags().iter();
+    let tags = tags.map(|tag| vec![Clue::Key(Axis16::Tag, entity_digest(tag))]);
     let effects = |id| vec![Clue::Key(Axis16::Parent, id)];
     // The event whose id a story has may belong to it, too.
-    let story = |id| {
-        vec![
-            Clue::Key(Axis16::Correlation, id),
-            Clue::Key(Axis16::Id, id),
-        ]
-    };
-    let names = [
+    let story = |id| [Axis16::Correlation, Axis16::Id].map(|axis| Clue::Key(axis, id));
+    let terms = [
         entity.map(|entity| named(NameAxis::Entity, entity)),
         scope.map(|scope| named(NameAxis::Scope, scope)),
         kinds.map(|kinds| named(NameAxis::Kind, kinds)),
         region.cause().map(|id| effects(*id.as_bytes())),
-        region.correlation_id().map(|id| story(*id.as_bytes())),
+        region
+            .correlation_id()
+            .map(|id| story(*id.as_bytes()).into()),
     ];
-    let tags = region.tags().iter().map(|name| tag(name));
-    names.into_iter().flatten().chain(tags).collect()
+    terms.into_iter().flatten().chain(tags).collect()
 }

@@ -199,12 +199,12 @@ impl Names {
     /// The next name; behind the last one, and after an error, it has ended.
     fn advance(&mut self) -> Result<Option<NameEntry>> {
         let mut merge = match std::mem::replace(&mut self.state, State::Ended) {
-            State::Fresh => self.begin(true)?,
+            State::Fresh => self.begin()?,
             State::Merging(merge) => merge,
             State::Ended => return Ok(None),
         };
-        if merge.lost {
-            merge = self.begin(false)?;
+        while merge.lost {
+            merge = self.begin()?;
             while merge
                 .next
                 .peek()
@@ -236,8 +236,8 @@ impl Names {
         Ok(Some(entry))
     }
 
-    /// Opens all sources, which are layers alone or, where there are any, runs.
-    fn begin(&self, with_runs: bool) -> Result<Merge> {
+    /// Opens all sources: runs, where there are any to be used, and else layers.
+    fn begin(&self) -> Result<Merge> {
         let picture = self.view.picture();
         let mut merge = Merge::default();
         let mut at = 0;
@@ -247,30 +247,33 @@ impl Names {
                 at += 1;
                 continue;
             }
-            let merged = with_runs.then(|| self.merged_from(at)).flatten();
-            let source = match (merged, layer.live_index()) {
-                (Some((end, source)), _) => {
-                    at = end;
-                    source
-                }
-                (None, Some(index)) => {
-                    at += 1;
-                    Source::Gathered(gathered(index, self.axis, &self.prefix, rows))
-                }
-                (None, None) => {
-                    at += 1;
-                    let places = |index: &Sidx| Ok(index.prefix(self.axis, &self.prefix)?.places());
-                    Source::Sorted(Arc::clone(layer), rows, layer.with(places)?)
-                }
+            let (behind, source) = match self.merged_from(at) {
+                Some(merged) => merged,
+                None => (at + 1, self.of_layer(layer, rows)?),
             };
+            at = behind;
             merge.sources.push(source);
             merge.refill(merge.sources.len() - 1, self.axis)?;
         }
         Ok(merge)
     }
 
+    fn of_layer(&self, layer: &Arc<Layer>, rows: u32) -> Result<Source> {
+        if let Some(index) = layer.live_index() {
+            return Ok(Source::Gathered(gathered(
+                index,
+                self.axis,
+                &self.prefix,
+                rows,
+            )));
+        }
+        let places = |index: &Sidx| Ok(index.prefix(self.axis, &self.prefix)?.places());
+        Ok(Source::Sorted(Arc::clone(layer), rows, layer.with(places)?))
+    }
+
     /// The names that a run has merged of the layers from `at` on, if it has, and the place behind them. The view must
-    /// show all of those, and the last one be its whole file: a segment that is not sealed may have another layer.
+    /// show all of those, and the last one be its whole file: a segment that is not sealed may have another layer. Whoever
+    /// found the run damaged begins again without it.
     fn merged_from(&self, at: usize) -> Option<(usize, Source)> {
         let picture = self.view.picture();
         let (under, run) = picture.layers.run_over(at)?;
@@ -278,7 +281,11 @@ impl Names {
         let mut layers = picture.layers.all.get(at..behind)?.iter();
         let (first, last) = (layers.next()?, layers.next_back()?);
         let shown = picture.upto.min(picture.end_of(behind - 1));
-        if under.start != at || !last.is_sealed() || last.last_position() > shown {
+        if under.start != at
+            || !last.is_sealed()
+            || last.last_position() > shown
+            || run.is_damaged()
+        {
             return None;
         }
         let places = run.names(self.axis, &self.prefix)?;

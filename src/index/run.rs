@@ -16,7 +16,7 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, OnceLock};
 
 /// Of how many names with a prefix it is looked up which files have them; more are taken to be in all.
-const MOST_NAMES_ASKED: u32 = 256;
+const MOST_NAMES_ASKED: usize = 256;
 
 /// A set of the files that a run merges: bit n is the n-th.
 pub(crate) type FileSet = u16;
@@ -88,15 +88,11 @@ impl Run {
             let Some(table) = content.table(axis) else {
                 return Ok(ALL_FILES);
             };
-            let mut files = 0;
-            let places = table.places(prefix)?;
-            if places.len() > place(MOST_NAMES_ASKED) {
+            let mut places = table.places(prefix)?;
+            if places.len() > MOST_NAMES_ASKED {
                 return Ok(ALL_FILES);
             }
-            for place in places {
-                files |= table.nth(place)?.1.files;
-            }
-            Ok(files)
+            places.try_fold(0, |files, place| Ok(files | table.nth(place)?.1.files))
         });
         found.unwrap_or(ALL_FILES)
     }
