@@ -294,3 +294,18 @@ impl RunBuilder {
         file
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_may_be_so_long_and_no_longer() {
+        let mut table = TableBuilder::default();
+        let name = "n".repeat(1024 - NAME_BYTES);
+        for _ in 0..MAX_TABLE_BYTES / 1024 {
+            assert!(table.push(&name, Bearers::default()));
+        }
+        assert!(!table.push("", Bearers::default()));
+    }
+}

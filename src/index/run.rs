@@ -294,3 +294,55 @@ fn whole(map: &Map) -> &[u8] {
     let len = usize::try_from(map.len()).unwrap_or_default();
     map.slice(0, len).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::run::{RunBuilder, TableBuilder};
+    use crate::io::{Access, MemoryDisk, write_all_at};
+
+    /// A run over two files, the first of which has these entities.
+    fn run_with(names: impl Iterator<Item = String>) -> Run {
+        let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
+        disk.create_dir("segments").unwrap();
+        let expected = RunHead {
+            store_id: [7; 16],
+            first_segment: 1,
+            files: 2,
+            merges: [3; RUN_SEGMENTS],
+            filter_blocks: 0,
+            tables: [None; 4],
+        };
+        let mut table = TableBuilder::default();
+        for name in names {
+            let bearers = Bearers {
+                events: 1,
+                last: 0,
+                files: 1,
+            };
+            assert!(table.push(&name, bearers));
+        }
+        let mut builder = RunBuilder::new(expected, 9).unwrap();
+        builder.put_table(NameAxis::Entity, &table);
+        let run = Run::new(&disk, expected, Vec::new());
+        let file = disk.open(&run.name(), Access::CreateNew).unwrap();
+        write_all_at(&*file, &builder.finish(), 0).unwrap();
+        run
+    }
+
+    #[test]
+    fn so_many_names_of_a_prefix_are_asked_and_one_more_are_taken_to_be_everywhere() {
+        let names = |prefix: &'static str, count| {
+            (0..count).map(move |number| format!("{prefix}{number:03}"))
+        };
+        let most = MOST_NAMES_ASKED;
+        let run = run_with(names("few:", most).chain(names("many:", most + 1)));
+        let files = |prefix| run.files_with(NameAxis::Entity, prefix);
+        assert_eq!(files("few:"), 1);
+        assert_eq!(files("many:"), ALL_FILES);
+        assert_eq!(files("many:0"), 1);
+        assert_eq!(files(""), ALL_FILES);
+        assert_eq!((files("none"), files("many:000:")), (0, 0));
+        assert_eq!(run.files_with(NameAxis::Tag, "few:"), ALL_FILES, "no table");
+    }
+}
