@@ -145,7 +145,7 @@ fn run(engine: &Engine, config: &CompactionConfig, state: &JobState) {
         ),
         Err(error) => tracing::warn!(%error, "a compaction ended early"),
     }
-    // Only now: after each range it would be the same filters again.
+    // Only now: after each range it would be the same runs again.
     engine.send(Job::Merge(0));
     engine.compacting.store(false, Ordering::Release);
     *state.outcome.lock() = Some(outcome);

@@ -1,4 +1,4 @@
-//! The upkeep thread: makes the next segment ahead of need, seals the full ones behind and merges their filters.
+//! The upkeep thread: makes the next segment ahead of need, seals the full ones behind and merges footers into runs.
 //!
 //! It never holds the writer's turn. A segment it cannot seal stays readable through its index in memory, and is
 //! sealed by the next opening.
@@ -58,7 +58,7 @@ pub(crate) fn run(engine: &Engine, jobs: &flume::Receiver<Job>) {
             }
             Job::Merge(group) => {
                 if catch_unwind(AssertUnwindSafe(|| runs::merge(engine, group))).is_err() {
-                    tracing::error!(group, "merging filters panicked; lookups do without");
+                    tracing::error!(group, "making a run panicked; readers do without");
                 }
             }
             Job::Stop => return runs::remove_damaged(engine),

@@ -182,7 +182,7 @@ fn a_merge_frees_what_its_dry_run_says() {
     }
 }
 
-/// The filter over sixteen segments goes with them when they become one, and the dry run knows.
+/// The run over sixteen segments goes with them when they become one, and the dry run knows.
 #[test]
 fn a_run_that_is_over_one_file_goes() {
     let mut filling = Filling::new(Names::Unique, 11, 100);
