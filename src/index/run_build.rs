@@ -30,11 +30,13 @@ pub(crate) fn build(
         return Ok(None);
     };
     let mut added = 0_u64;
-    let mut yields = move || {
+    let mut goes_on = || {
         added += 1;
-        if added.is_multiple_of(KEYS_BETWEEN_YIELDS) {
-            std::thread::yield_now();
+        if !added.is_multiple_of(KEYS_BETWEEN_YIELDS) {
+            return true;
         }
+        std::thread::yield_now();
+        go_on()
     };
     for footer in footers {
         if !go_on() {
@@ -42,36 +44,40 @@ pub(crate) fn build(
         }
         footer.each_key(|axis, key| {
             builder.add(axis, key);
-            yields();
+            goes_on();
             Ok(())
         })?;
     }
     for axis in NameAxis::ALL {
-        if !go_on() {
-            return Ok(None);
-        }
+        let before: u64 = footers.iter().map(|f| u64::from(f.name_count(axis))).sum();
         let mut table = Some(TableBuilder::default());
-        each_name(footers, axis, |name, bearers| {
+        let whole = each_name(footers, axis, |name, bearers| {
             builder.add(axis.digests(), &entity_digest(name));
+            // Given up as soon as it has too many names.
+            table = table
+                .take()
+                .filter(|table| (table.names() + 1) * NAMES_SHARING <= before);
             table = table
                 .take()
                 .and_then(|mut table| table.push(name, bearers).then_some(table));
-            yields();
+            goes_on()
         })?;
-        let before: u64 = footers.iter().map(|f| u64::from(f.name_count(axis))).sum();
-        if let Some(table) = table.filter(|table| table.names() * NAMES_SHARING <= before) {
+        if !whole {
+            return Ok(None);
+        }
+        if let Some(table) = table {
             builder.put_table(axis, &table);
         }
     }
     Ok(Some(builder.finish()))
 }
 
-/// Shows `visit` the names of an axis in byte order, each once.
+/// Shows `visit` the names of an axis in byte order, each once, until it says no; says whether it was shown all.
 fn each_name(
     footers: &[Arc<Sidx>],
     axis: NameAxis,
-    mut visit: impl FnMut(&str, Bearers),
-) -> Result<()> {
+    mut visit: impl FnMut(&str, Bearers) -> bool,
+) -> Result<bool> {
     let first_position = footers.first().map_or(0, |footer| footer.first_position());
     // The next name of each footer, first the one that comes first, and of the same the one of the first footer.
     let mut next = BinaryHeap::with_capacity(footers.len());
@@ -101,7 +107,9 @@ fn each_name(
                 )));
             }
         }
-        visit(name, bearers);
+        if !visit(name, bearers) {
+            return Ok(false);
+        }
     }
-    Ok(())
+    Ok(true)
 }
