@@ -276,7 +276,7 @@ impl Anew {
         self.out.buffer.extend_from_slice(&commit_bytes);
         self.checksum = commit.checksum;
         self.tip.digest = digest;
-        self.out.write_pieces()
+        self.out.write_if_full()
     }
 
     fn put_frame(

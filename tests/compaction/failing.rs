@@ -69,7 +69,7 @@ fn nth_write(nth: u64) -> impl Fn(Call<'_>) -> bool + Send + Sync {
 #[test]
 fn a_disk_that_fails_under_one_thread_ends_all_of_them() {
     let image = image();
-    for nth in [1, 3, 6, 9] {
+    for nth in [1, 3, 8, 12] {
         let fails = nth_write(nth);
         let (disk, store) = ruled(&image, move |call| match fails(call) {
             true => Err(on_purpose()),
@@ -83,7 +83,7 @@ fn a_disk_that_fails_under_one_thread_ends_all_of_them() {
 #[test]
 fn a_disk_that_panics_under_one_thread_ends_all_of_them() {
     let image = image();
-    for nth in [1, 3, 6, 9] {
+    for nth in [1, 3, 8, 12] {
         let panics = nth_write(nth);
         let (disk, store) = ruled(&image, move |call| {
             assert!(!panics(call), "it panics on purpose");
