@@ -10,8 +10,8 @@ use crate::error::{Result, StoreError};
 use crate::io::lower_priority;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
-/// One has the processor while the other waits for the disk.
-const THREADS: usize = 2;
+/// One or two have a processor while the others wait for the disk.
+const THREADS: usize = 3;
 
 thread_local! {
     /// Who waits for this thread, or for the one that does; none where `start` did not start it.
@@ -23,8 +23,8 @@ pub(super) fn is_own(thread: &Thread) -> bool {
     thread.id() == current().id() || WAITS_FOR_THIS.get() == Some(thread.id())
 }
 
-/// Starts `work` on the threads `name-1` and `name-2`, as far as there are so many items; on the first alone where no second
-/// is to be had.
+/// Starts `work` on the threads `name-1`, `name-2` and so on, as far as there are so many items; on the first alone where no
+/// other is to be had.
 pub(super) fn start<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     name: &str,

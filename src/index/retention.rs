@@ -27,7 +27,7 @@ const MAX_REMEMBERED_STREAMS: usize = 65_536;
 ///
 /// It is asked about events in sealed segments alone, and never about a tombstone. What it sees of an event is all that was
 /// appended; of the rest it may ask the [`RetentionMoment`], or a view of the store that it holds itself: no lock is held
-/// meanwhile. It runs on two threads that end with the plan, and should answer the same when asked again, or the dry run says
+/// meanwhile. It runs on three threads that end with the plan, and should answer the same when asked again, or the dry run says
 /// something else than what is done. It must not wait for another thread that closes the store:
 /// closing waits for the plan of a compaction, and so for the predicate.
 ///
