@@ -238,7 +238,7 @@ impl Small {
     pub(crate) fn check_everywhere(&self, engine: &Engine) {
         let view = engine.front.last_view();
         self.check(&view);
-        for position in (0..=view.position().get()).step_by(101) {
+        for position in (0..=view.position().get()).step_by(211) {
             self.check(&view.at_position(Position::new(position)).unwrap());
         }
     }
