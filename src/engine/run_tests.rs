@@ -153,6 +153,39 @@ fn a_damaged_footer_delays_its_run_until_it_is_mended() {
     engine.close().unwrap();
 }
 
+/// Whoever looks into the footer finds it damaged, and makes a side index.
+#[test]
+fn what_a_run_denies_or_lists_opens_no_footer_under_it() {
+    let mut small = Small::new();
+    let engine = small.open();
+    small.fill(&engine, 18);
+    settle(&engine, 17);
+    engine.close().unwrap();
+    let mut segment = small.bytes("segments/0000000003.seg").unwrap();
+    let at = segment.len() - 4096;
+    segment[at] ^= 1;
+    small.put("segments/0000000003.seg", &segment);
+    let engine = small.open();
+    settle(&engine, 17);
+    let view = engine.front.last_view();
+    let looked_into = || small.bytes("segments/0000000003.sidx").is_some();
+    for nowhere in [
+        Region::entity("nowhere"),
+        Region::entity_prefix("nowhere"),
+        Region::all().tag("nowhere"),
+        Region::all().kind("no.kind"),
+    ] {
+        assert_eq!(view.query(nowhere.clone()).unwrap().count(), 0);
+        assert_eq!(view.count(nowhere).unwrap(), 0);
+        assert!(!looked_into());
+    }
+    assert!(view.entities("box:").unwrap().count() > 0);
+    assert!(!looked_into());
+    assert!(view.query(Region::entity_prefix("box:")).unwrap().count() > 0);
+    assert!(looked_into());
+    engine.close().unwrap();
+}
+
 #[test]
 fn a_run_of_an_earlier_life_of_the_segments_denies_nothing() {
     let mut earlier = Small::new();
